@@ -1,0 +1,52 @@
+# make book · make serve · make lab · make test · make lint · make clean: each sets up what it needs.
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+SITE := _build/html
+EXECUTED := _build/jupyter_execute/book
+
+.PHONY: book serve lab test lint unit notebooks site clean
+
+book: .venv/ready
+	$(BIN)/jupyter-book build . -n -W --keep-going
+	@echo "The site is at file://$(CURDIR)/$(SITE)/index.html"
+
+serve: book
+	@echo "The site is at http://localhost:$(PORT) until you press Ctrl-C"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
+
+lab: .venv/ready
+	$(BIN)/jupyter lab book
+
+test: lint unit book notebooks site
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/ready _build/ipywidgets7/ready
+	$(BIN)/pytest -n 2 --ignore tests/test_site.py
+
+# The published outputs reproduce; and the sources run as a student runs them, with live sliders.
+notebooks: book
+	PGCOURSE_BAKE=1 $(BIN)/pytest -p nbval --nbval --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 $(EXECUTED)
+	$(BIN)/pytest -p nbval --nbval-lax --nbval-cell-timeout 600 book
+
+site: book
+	$(BIN)/pytest tests/test_site.py
+
+clean:
+	rm -rf .venv _build *.egg-info
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	@touch $@
+
+# What Colab has; the live sliders are tested with it too.
+_build/ipywidgets7/ready: .venv/ready
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(@D) ipywidgets==7.7.1 ipython-genutils==0.2.0
+	@touch $@

@@ -1,0 +1,53 @@
+"""The few lines that make the site self-contained and never stale.
+
+Pages load nothing from elsewhere; sliders are baked (``PGCOURSE_BAKE``, which the
+kernels inherit); a change of the package or of the pinned environment executes every
+notebook again.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def digest() -> str:
+    """Return a digest of what a notebook's outputs depend on, besides itself."""
+    files = sorted(
+        f for f in ROOT.glob("pgcourse/**/*") if f.suffix not in ("", ".pyc")
+    )
+    state = hashlib.sha256()
+    for file in [*files, ROOT / "requirements.txt"]:
+        if file.suffix == ".pyc":
+            continue
+        state.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def execute_anew(app, config):
+    caches = Path(app.outdir).parent / ".jupyter_cache"
+    config.pgcourse_digest = digest()
+    config.nb_execution_cache_path = str(caches / config.pgcourse_digest)
+    for old in caches.glob("*"):
+        if old.name != config.pgcourse_digest:
+            shutil.rmtree(old)
+
+
+def without_thebe(app, pagename, templatename, context, doctree):
+    """Drop sphinx-thebe's scripts, which name another host and fail on every page."""
+    scripts = context.get("script_files", [])
+    context["script_files"] = [
+        f for f in scripts if "thebe" not in f"{f}{getattr(f, 'attributes', '')}"
+    ]
+
+
+def setup(app):
+    os.environ["PGCOURSE_BAKE"] = "1"
+    app.add_config_value("pgcourse_digest", "", "env")
+    app.connect("config-inited", execute_anew, priority=100)
+    app.connect("html-page-context", without_thebe, priority=900)
+    app.add_css_file("pgcourse.css")
+    app.add_js_file("explore.js", loading_method="defer")
+    return {"version": "1", "parallel_read_safe": True}

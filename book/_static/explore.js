@@ -1,0 +1,17 @@
+// A baked figure holds one image for each point of its grid, the last slider running fastest; show the one the sliders point at.
+for (const figure of document.querySelectorAll("figure.explore")) {
+  const sliders = [...figure.querySelectorAll("input")];
+  const frames = [...figure.querySelectorAll("img")];
+  const show = () => {
+    let index = 0;
+    for (const slider of sliders) {
+      const texts = slider.dataset.texts.split("|");
+      index = index * texts.length + Number(slider.value);
+      slider.nextElementSibling.value = texts[slider.value];
+      slider.setAttribute("aria-valuetext", texts[slider.value]);
+    }
+    frames.forEach((frame, i) => (frame.hidden = i !== index));
+  };
+  figure.addEventListener("input", show);
+  show();
+}
