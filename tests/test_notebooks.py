@@ -1,0 +1,147 @@
+"""The conventions that every chapter keeps; what the chapters compute is checked by executing them."""
+
+import ast
+import importlib
+import itertools
+import json
+import operator
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+MAX_LINES = 15
+
+
+def load(path):
+    return json.loads(path.read_text())["cells"]
+
+
+def code(cells):
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def prose(cells):
+    return "\n".join(source(cell) for cell in cells if cell["cell_type"] == "markdown")
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def cells(request):
+    return load(request.param)
+
+
+def test_every_notebook_is_in_the_table_of_contents_and_every_page_exists():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    pages = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    assert {f"book/{path.stem}" for path in NOTEBOOKS} <= set(pages)
+    for page in pages:
+        assert any((ROOT / f"{page}{suffix}").exists() for suffix in (".md", ".ipynb")), page
+
+
+def test_no_stored_outputs(cells):
+    for cell in code(cells):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+
+
+def test_short_cells(cells):
+    for cell in code(cells):
+        assert len(source(cell).splitlines()) <= MAX_LINES, source(cell)
+
+
+def test_prose_before_every_result(cells):
+    """Code cells may follow one another, but a figure, a slider or a print never begins a section."""
+    for before, cell in itertools.pairwise(cells):
+        if cell["cell_type"] == "code" and before["cell_type"] == "markdown":
+            assert not source(before).splitlines()[-1].startswith("#"), source(cell)
+
+
+def test_figures_have_captions_and_alternative_texts(cells):
+    for cell in code(cells):
+        if "plt.show()" in source(cell):
+            about = cell["metadata"].get("mystnb", {})
+            assert len(about.get("figure", {}).get("caption", "")) > 40, source(cell)
+            assert len(about.get("image", {}).get("alt", "")) > 40, source(cell)
+
+
+def test_sliders_describe_their_picture(cells):
+    """explore(draw, …) takes the alternative text from the first line of draw's docstring."""
+    described = set()
+    for cell in code(cells)[1:]:
+        nodes = list(ast.walk(ast.parse(source(cell))))
+        described |= {node.name for node in nodes if isinstance(node, ast.FunctionDef) and ast.get_docstring(node)}
+        assert {node.args[0].id for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "explore"} <= described
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_setup_cell_is_not_stale(path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    from setup_cell import setup_cell
+
+    first = code(load(path))[0]
+    assert first["source"] == setup_cell(), f"run: {Path(sys.executable).name} book/_ext/setup_cell.py"
+    assert first["metadata"]["tags"] == ["remove-cell"]
+
+
+def test_a_chapter_opens_and_closes_as_all_do(cells):
+    text = prose(cells)
+    for opening in ("**The question.**", "**Slides**", "**Afterwards you can**", "**It takes**"):
+        assert opening in text.split("\n## ")[0]
+    endings = re.findall(r"^## (.*)$", text, flags=re.M)[-4:]
+    assert endings == ["What we checked", "Exercises", "Where we depart from the slides", "Further reading"]
+
+
+def test_exercises_have_solutions(cells):
+    exercises = prose(cells).split("## Exercises")[1].split("\n## ")[0]
+    numbers = re.findall(r"^\*\*(\d+\.\d+)\*\*", exercises, flags=re.M)
+    assert len(numbers) >= 3
+    assert exercises.count("{dropdown} Solution") == len(numbers)
+
+
+def test_equations_are_numbered_in_order_and_references_point_at_them(cells):
+    text = prose(cells)
+    numbers = re.findall(r"\\tag\{(\d+\.\d+)\}", text)
+    chapter = numbers[0].split(".")[0]
+    assert numbers == [f"{chapter}.{i}" for i in range(1, len(numbers) + 1)]
+    for reference in re.findall(rf"\(({chapter}\.\d+)\)", text):
+        assert reference in numbers
+
+
+def test_claims_are_asserted(cells):
+    assert sum("assert " in source(cell) for cell in code(cells)) >= 5
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_slides_named_by_a_chapter_are_on_the_slide_map(path):
+    """The chapter's head says which slides it follows; the map leads from each of them to the chapter."""
+    head = re.search(r"^\*\*Slides\*\* (.*?)[:.]", prose(load(path)), flags=re.M).group(1)
+    slides = set()
+    for first, last in re.findall(r"(\d+)(?:–(\d+))?", head):
+        slides |= set(range(int(first), int(last or first) + 1))
+    assert slides <= {i for i, row in slide_map().items() if path.stem in row}
+
+
+def slide_map():
+    """Return the rows of the slide map by slide."""
+    return {int(i): row for row, i in re.findall(r"^(\| (\d+) \|.*)$", (ROOT / "book/slides.md").read_text(), flags=re.M)}
+
+
+def test_the_slide_map_has_every_slide_and_names_functions_and_tests_that_exist():
+    assert list(slide_map()) == list(range(1, 67))
+    named = 0
+    for row in slide_map().values():
+        functions, tests = row.split(" | ")[-2:]
+        for module, name in re.findall(r"`(\w+)\.([\w.]+)`", functions):
+            assert operator.attrgetter(name)(importlib.import_module(f"pgcourse.{module}"))
+            named += 1
+        for test in re.findall(r"`(\w+)`", tests):
+            assert (ROOT / "tests" / f"{test}.py").exists()
+    assert named > 20

@@ -1,0 +1,65 @@
+"""What importing the package costs, and what the extension of the book sees of it."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import pgcourse
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(path.stem for path in (ROOT / "pgcourse").glob("[a-z]*.py"))
+HEAVY = ("torch", "matplotlib", "gymnasium", "ale_py", "ipywidgets", "IPython", "sklearn", "scipy", "numpy")
+
+
+def imported_by(statement):
+    code = f"import sys; {statement}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split())
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert not imported_by("import pgcourse") & set(HEAVY)
+
+
+@pytest.mark.parametrize("module", ["logistic", "returns", "explore", "plots", "video"])
+def test_modules_without_networks_do_not_import_torch(module):
+    assert "torch" not in imported_by(f"import pgcourse.{module}")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_is_documented(module):
+    imported = __import__(f"pgcourse.{module}", fromlist=["_"])
+    assert imported.__doc__
+    for name, thing in vars(imported).items():
+        if callable(thing) and getattr(thing, "__module__", "") == imported.__name__ and not name.startswith("_"):
+            assert thing.__doc__, f"{module}.{name}"
+
+
+def test_version_is_the_installed_one():
+    assert version("pgcourse") == pgcourse.__version__
+
+
+def test_a_change_of_the_package_changes_the_digest_that_the_cache_is_kept_under(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import selfcontained
+
+    (tmp_path / "pgcourse").mkdir()
+    (tmp_path / "requirements.txt").write_text("torch==2.13.0\n")
+    module = tmp_path / "pgcourse" / "returns.py"
+    module.write_text("a = 1\n")
+    monkeypatch.setattr(selfcontained, "ROOT", tmp_path)
+    digests = [selfcontained.digest()]
+    for change in (
+        lambda: (
+            (tmp_path / "pgcourse" / "__pycache__").mkdir() or (tmp_path / "pgcourse/__pycache__/returns.cpython-311.pyc").write_text("")
+        ),
+        lambda: module.write_text("a = 2\n"),
+        lambda: module.rename(module.with_name("return_.py")),
+        lambda: (tmp_path / "requirements.txt").write_text("torch==2.14.0\n"),
+    ):
+        change()
+        digests.append(selfcontained.digest())
+    assert digests[0] == digests[1]  # compiled files do not count
+    assert len(set(digests[1:])) == 4
