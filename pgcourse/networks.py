@@ -1,0 +1,101 @@
+"""Networks that turn a state into a policy.
+
+Slides 3, 12–15 and 24.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Policy(nn.Module):
+    """π(·∣s) over K actions. A network becomes a policy by giving ``logits``, shape (N, K)."""
+
+    def logits(self, s) -> Tensor:
+        raise NotImplementedError
+
+    def log_prob(self, s, a) -> Tensor:
+        """Return L = Σₖ tₖ log yₖ = log π(a∣s), where the label t is the action taken.
+
+        Args:
+            s: states, shape (N, ...).
+            a: actions, shape (N,), integers 0…K−1.
+
+        Returns:
+            Tensor of shape (N,).
+
+        Raises:
+            ValueError: if ``a`` holds anything but integers 0…K−1, or has another length than ``s``.
+
+        Slides 5, 24 and 34.
+        """
+        logits, a = self.logits(s), torch.as_tensor(a)
+        n_actions = logits.shape[1]
+        if a.shape != logits.shape[:1]:
+            raise ValueError(f"a must have shape {tuple(logits.shape[:1])}, one action a state, got {tuple(a.shape)}")
+        if a.is_floating_point() or (len(a) and not 0 <= a.min() <= a.max() < n_actions):
+            raise ValueError(f"a must hold integers in 0..{n_actions - 1}, got {a.dtype} from {a.min()} to {a.max()}")
+        return -F.cross_entropy(logits, a.long(), reduction="none")
+
+    @torch.no_grad()
+    def probabilities(self, s) -> np.ndarray:
+        """Return π(a∣s), shape (N, K)."""
+        return self.logits(s).softmax(dim=1).numpy()
+
+    def sample(self, s, rng: np.random.Generator) -> np.ndarray:
+        """Draw one action for each state, shape (N,), int64."""
+        steps = self.probabilities(s).cumsum(axis=1)
+        return (steps[:, :-1] < rng.random((len(steps), 1))).sum(axis=1)
+
+
+class PixelPolicy(Policy):
+    """The lecture's network for Pong: 80·80 pixels, 200 hidden units, one sigmoid.
+
+    h = max(0, W₁x + b₁)        z = w₂·h + b₂        y = σ(z) = π(UP∣x)
+
+    Hardly any pixel of a difference frame is not 0, so W₁x is the sum of a few columns of W₁, and is computed as that.
+
+    Args:
+        n_hidden: hidden units, at least 1.
+        seed: of the initial weights; these are normal with variance 1 / (number of inputs), as in Karpathy (2016).
+
+    Slides 12–15.
+    """
+
+    def __init__(self, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0):
+        super().__init__()
+        if n_hidden < 1:
+            raise ValueError(f"n_hidden must be at least 1, got {n_hidden}")
+        generator = torch.Generator().manual_seed(seed)
+        self.W1 = nn.Parameter(torch.randn(n_pixels, n_hidden, generator=generator) / math.sqrt(n_pixels))  # transposed: a pixel a row
+        self.b1 = nn.Parameter(torch.zeros(n_hidden))
+        self.w2 = nn.Parameter(torch.randn(n_hidden, generator=generator) / math.sqrt(n_hidden))
+        self.b2 = nn.Parameter(torch.zeros(()))
+
+    def hidden(self, x) -> Tensor:
+        """Return h, shape (N, n_hidden), for difference frames x, shape (N, n_pixels).
+
+        Raises:
+            ValueError: if the frames have another size or non-finite pixels.
+        """
+        x = torch.as_tensor(x)
+        if x.ndim != 2 or x.shape[1] != len(self.W1):
+            raise ValueError(f"x must have shape (N, {len(self.W1)}), got {tuple(x.shape)}")
+        n, n_pixels = x.shape
+        where = torch.from_numpy(np.flatnonzero(x.numpy() != 0))
+        sign = x.reshape(-1)[where].to(self.W1.dtype)
+        if not sign.isfinite().all():
+            raise ValueError(f"x must be finite, got {sign[~sign.isfinite()][0]}")
+        first = torch.searchsorted(where, torch.arange(n) * n_pixels)  # where each frame's pixels begin
+        return (F.embedding_bag(where % n_pixels, self.W1, first, mode="sum", per_sample_weights=sign) + self.b1).relu()
+
+    def logit(self, x) -> Tensor:
+        """Return z, shape (N,)."""
+        return self.hidden(x) @ self.w2 + self.b2
+
+    def logits(self, s) -> Tensor:
+        z = self.logit(s)
+        return torch.stack([torch.zeros_like(z), z], dim=1)  # a softmax over (0, z) is the sigmoid of z

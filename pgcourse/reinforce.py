@@ -1,0 +1,146 @@
+"""REINFORCE: act, wait for the reward, and make what was done more likely or less.
+
+J(w) ≈ 1/ℰ Σₑ Σᵢ Gₑᵢ Lₑᵢ        Lₑᵢ = log π(aₑᵢ∣sₑᵢ)        w ← w + η ∂J/∂w
+
+With G = 1 this is maximum likelihood, and the actions taken are the labels. REINFORCE replaces the 1 by a reward.
+
+Slides 20–26 and 35–36; Williams (1992), theorem 1.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
+
+from pgcourse.networks import Policy
+from pgcourse.returns import total_return
+
+
+def objective(L: Tensor, G: Tensor, n_episodes: int) -> Tensor:
+    """Return the number whose gradient estimates ∂J/∂w. Its value measures nothing.
+
+    1/ℰ Σₑ Σᵢ Gₑᵢ Lₑᵢ
+
+    Args:
+        L: log π(a∣s) of every step of every episode, one after the other, shape (T,).
+        G: what each of these actions is credited with, shape (T,); data, not a function of w.
+        n_episodes: how many episodes ℰ these are.
+
+    Raises:
+        ValueError: if L and G differ in shape.
+
+    Slides 34–35.
+    """
+    if L.shape != G.shape:
+        raise ValueError(f"G must have the shape of L, {tuple(L.shape)}, got {tuple(G.shape)}")
+    return (G * L).sum() / n_episodes
+
+
+def standardized(G: np.ndarray) -> np.ndarray:
+    """Return G minus its mean, over its standard deviation; all zeros if it does not vary.
+
+    Slide 48, with b the mean over the batch. The division only changes the length of the step.
+    """
+    deviation = G.std()
+    return (G - G.mean()) / deviation if deviation > 0 else np.zeros_like(G)
+
+
+class Episode(NamedTuple):
+    """States (T, ...), actions (T,) and rewards (T,) of a finished episode."""
+
+    s: np.ndarray
+    a: np.ndarray
+    r: np.ndarray
+
+
+class Update(NamedTuple):
+    """What one turn of the loop saw and did."""
+
+    n_steps: int  # decisions since the beginning
+    returns: np.ndarray  # (ℰ,): total reward of each episode that it learnt from
+    objective: float
+    gradient_norm: float
+    entropy: float  # −mean log π(a∣s) of the actions taken, in nats: how undecided the policy was
+
+
+class Reinforce:
+    """Monte Carlo policy gradient over many environments at once.
+
+    Every ``update()`` plays until at least ``batch_size`` decisions belong to finished episodes, and takes one step with these. What is
+    unfinished goes on, and counts when it has ended; its first actions were then drawn with slightly older weights.
+
+    Args:
+        env: a Gymnasium vector environment that resets itself in the step that ends an episode (``AutoresetMode.SAME_STEP``).
+        policy: network giving ``log_prob(s, a)`` and ``sample(s, rng)``.
+        eta: learning rate η > 0, of Adam.
+        credit: from the rewards of one episode, shape (T,), to what each action is credited with, shape (T,).
+        standardize: whether to subtract from these their mean over the batch, and divide by their standard deviation.
+        batch_size: decisions per update, at least 1.
+        seed: of the environment and of the actions drawn.
+
+    Raises:
+        ValueError: if ``eta`` or ``batch_size`` is out of range, or the environment resets itself otherwise.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        policy: Policy,
+        *,
+        eta: float = 4e-3,
+        credit: Callable[[np.ndarray], np.ndarray] = total_return,
+        standardize: bool = False,
+        batch_size: int = 4096,
+        seed: int = 0,
+    ):
+        if not (np.isfinite(eta) and eta > 0):
+            raise ValueError(f"eta must be a positive number, got {eta}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
+            raise ValueError(f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}")
+        self.env, self.policy = env, policy
+        self.credit, self.standardize, self.batch_size = credit, standardize, batch_size
+        self.optimizer = torch.optim.Adam(policy.parameters(), lr=eta, maximize=True)
+        self.n_steps = 0
+        self._rng = np.random.default_rng(seed)
+        self._s, _ = env.reset(seed=seed)
+        self._open: list[list] = [[] for _ in range(env.num_envs)]  # of each environment, the steps of its unfinished episode
+
+    def update(self) -> Update:
+        episodes = self._collect()
+        s = np.concatenate([e.s for e in episodes])
+        a = np.concatenate([e.a for e in episodes])
+        G = np.concatenate([self.credit(e.r) for e in episodes])
+        if self.standardize:
+            G = standardized(G)
+
+        L = self.policy.log_prob(s, a)
+        J = objective(L, torch.as_tensor(G, dtype=L.dtype), len(episodes))
+        self.optimizer.zero_grad()
+        J.backward()
+        self.optimizer.step()
+
+        returns = np.array([e.r.sum() for e in episodes])
+        return Update(self.n_steps, returns, J.item(), self._slope(), -L.mean().item())
+
+    def _slope(self) -> float:
+        return torch.cat([w.grad.flatten() for w in self.policy.parameters() if w.grad is not None]).norm().item()
+
+    def _collect(self) -> list[Episode]:
+        """Play until the finished episodes hold enough steps, and return them."""
+        finished: list[Episode] = []
+        while sum(len(e.r) for e in finished) < self.batch_size:
+            a = self.policy.sample(self._s, self._rng)
+            s, r, terminated, truncated, _ = self.env.step(a)
+            for k, steps in enumerate(self._open):
+                steps.append((self._s[k], a[k], r[k]))
+                if terminated[k] or truncated[k]:
+                    finished.append(Episode(*(np.array(column) for column in zip(*steps, strict=True))))
+                    self._open[k] = []
+            self._s = s
+            self.n_steps += len(a)
+        return finished
