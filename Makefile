@@ -27,12 +27,12 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 unit: .venv/ready _build/ipywidgets7/ready
-	$(BIN)/pytest -n 2 --ignore tests/test_site.py
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/test_site.py
 
 # The published outputs reproduce; and the sources run as a student runs them, with live sliders.
 notebooks: book
-	PGCOURSE_BAKE=1 $(BIN)/pytest -p nbval --nbval --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 $(EXECUTED)
-	$(BIN)/pytest -p nbval --nbval-lax --nbval-cell-timeout 600 book
+	PGCOURSE_BAKE=1 $(BIN)/pytest --nbval --nbval-sanitize-with tests/sanitize.cfg $(EXECUTED)
+	$(BIN)/pytest --nbval-lax book
 
 site: book
 	$(BIN)/pytest tests/test_site.py

@@ -3,7 +3,7 @@
 ``explore(draw, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))`` calls ``draw(eta=…, n_steps=…)``, which returns a matplotlib figure.
 With a kernel it returns ipywidgets over the full ranges. While the book is built (the environment variable ``PGCOURSE_BAKE`` is set)
 it draws every point of the grid once and returns native HTML sliders that choose among the finished frames; without script the
-reader sees the first one.
+reader sees the one where the sliders start.
 """
 
 import base64
@@ -11,6 +11,7 @@ import html
 import inspect
 import io
 import itertools
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,8 +35,8 @@ LABELS = {
 def explore(draw: Callable[..., Any], **grid: Sequence) -> Any:
     """Show what ``draw`` returns, with one slider for each of its parameters.
 
-    The sliders start at the defaults in the signature of ``draw``, where it has any, else in the middle. The first line of its docstring
-    describes the picture to those who cannot see it.
+    The sliders start where the grid is nearest to the defaults in the signature of ``draw``; in the middle, if there are none. The first
+    line of its docstring describes the picture to those who cannot see it.
 
     Args:
         draw: called as ``draw(**point)``; returns a matplotlib figure.
@@ -46,20 +47,29 @@ def explore(draw: Callable[..., Any], **grid: Sequence) -> Any:
         An ipywidgets box with a kernel, HTML while the book is built.
 
     Raises:
-        ValueError: if the grid is empty or has more than 100 points, or if ``draw`` fails or returns no figure, naming the point.
+        ValueError: if the grid is empty, has more than 100 points or holds a number that is not finite, or if ``draw`` fails or returns
+            no figure, naming the point. (When a live slider gets to such a point, the message appears in place of the figure.)
     """
     if not grid:
         raise ValueError("grid must name at least one parameter of draw, got none")
-    values = {name: [v.item() if isinstance(v, np.generic) else v for v in sequence] for name, sequence in grid.items()}
+    values = {name: _plain(sequence) for name, sequence in grid.items()}
     for name, sequence in values.items():
         if not sequence:
             raise ValueError(f"{name} must have at least one value, got an empty sequence")
+        if not all(np.isfinite(v) for v in sequence if isinstance(v, float)):
+            raise ValueError(f"{name} must hold finite numbers, got {sequence}")
     n_frames = int(np.prod([len(sequence) for sequence in values.values()]))
     if n_frames > MAX_FRAMES:
         sizes = " × ".join(f"{len(sequence)} {name}" for name, sequence in values.items())
         raise ValueError(f"grid must have at most {MAX_FRAMES} points, each is a frame in the page, got {sizes} = {n_frames}")
     start = _start(draw, values)
-    return _baked(draw, values, start) if os.environ.get("PGCOURSE_BAKE") else _live(draw, values, start)
+    return _baked(draw, values, start) if os.environ.get("PGCOURSE_BAKE", "0") != "0" else _live(draw, values, start)
+
+
+def _plain(sequence) -> list:
+    """Return a list without NumPy's scalars, and of floats if any number in it is one."""
+    values = [v.item() if isinstance(v, np.generic) else v for v in sequence]
+    return [float(v) for v in values] if all(map(_is_number, values)) and any(isinstance(v, float) for v in values) else values
 
 
 def _start(draw, values) -> dict[str, int]:
@@ -67,12 +77,22 @@ def _start(draw, values) -> dict[str, int]:
     parameters = inspect.signature(draw).parameters
     start = {}
     for name, sequence in values.items():
-        default = parameters[name].default if name in parameters else inspect.Parameter.empty
-        start[name] = sequence.index(default) if default in sequence else len(sequence) // 2
+        default = parameters[name].default if name in parameters else None
+        if default in sequence:
+            start[name] = sequence.index(default)
+        elif _is_number(default) and all(map(_is_number, sequence)):
+            start[name] = int(np.argmin([abs(v - default) for v in sequence]))
+        else:
+            start[name] = len(sequence) // 2
     return start
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _figure(draw, point: Mapping):
+    import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
     where = _describe(point)
@@ -82,6 +102,7 @@ def _figure(draw, point: Mapping):
         raise ValueError(f"draw failed at {where}: {type(error).__name__}: {error}") from error
     if not isinstance(figure, Figure):
         raise ValueError(f"draw must return a matplotlib figure, got {type(figure).__name__} at {where}")
+    plt.close(figure)  # it can still be shown; but only where we show it
     return figure
 
 
@@ -105,16 +126,16 @@ def _title(draw) -> str:
 
 
 def _live(draw, values, start):
-    import matplotlib.pyplot as plt
     from IPython.display import display
     from ipywidgets import interactive
 
-    def show(**point):
-        figure = _figure(draw, point)
-        display(figure)
-        plt.close(figure)
+    point = {name: sequence[start[name]] for name, sequence in values.items()}
+    first = [_figure(draw, point)]  # fails here and now, not inside a widget
 
-    return interactive(show, **{name: _slider(name, sequence, sequence[start[name]]) for name, sequence in values.items()})
+    def show(**point):
+        display(first.pop() if first else _figure(draw, point))
+
+    return interactive(show, **{name: _slider(name, sequence, point[name]) for name, sequence in values.items()})
 
 
 def _slider(name, values, value):
@@ -122,8 +143,7 @@ def _slider(name, values, value):
 
     form = {"description": _label(name), "continuous_update": False}
     low, high = values[0], values[-1]
-    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    if not numbers or len(values) < 2 or sorted(values) != values:
+    if not all(map(_is_number, values)) or len(values) < 2 or sorted(values) != values:
         return w.SelectionSlider(options=[(_text(v), v) for v in values], value=value, **form)
     if all(isinstance(v, int) for v in values):
         return w.IntSlider(min=low, max=high, value=value, **form)
@@ -143,7 +163,7 @@ def _baked(draw, values, start):
     title = _title(draw)
     sliders, frames = [], []
     for name, sequence in values.items():
-        texts = html.escape("|".join(_text(value) for value in sequence))
+        texts = html.escape(json.dumps([_text(value) for value in sequence], ensure_ascii=False))
         sliders.append(
             f'<label><span>{html.escape(_label(name))}</span><input type="range" min="0" max="{len(sequence) - 1}" '
             f'value="{start[name]}" data-texts="{texts}"><output>{html.escape(_text(sequence[start[name]]))}</output></label>'
@@ -158,9 +178,6 @@ def _baked(draw, values, start):
 
 
 def _webp(figure) -> str:
-    import matplotlib.pyplot as plt
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="webp", dpi=110, pil_kwargs={"quality": 75, "method": 6})
-    plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def sigmoid(z):
-    """Return σ(z) = 1 / (1 + e⁻ᶻ), elementwise; no z overflows.
+    """Return σ(z) = 1 / (1 + e⁻ᶻ), elementwise; no exponential overflows.
 
     Slide 15.
     """
@@ -24,7 +24,7 @@ def sigmoid(z):
 
 
 def softmax(z):
-    """Return yₖ = eᶻᵏ / Σⱼ eᶻʲ along the last axis; no z overflows.
+    """Return yₖ = eᶻᵏ / Σⱼ eᶻʲ along the last axis; no exponential overflows.
 
     Slide 24.
     """
@@ -123,8 +123,8 @@ def gradient_ascent(w, x, target, *, eta, n_steps, batch_size=None, seed=0):
     t = _labels(target, w, x)
     if not (np.isfinite(eta) and eta > 0):
         raise ValueError(f"eta must be a positive number, got {eta}")
-    if n_steps < 0:
-        raise ValueError(f"n_steps must be at least 0, got {n_steps}")
+    if n_steps < 0 or n_steps != int(n_steps):
+        raise ValueError(f"n_steps must be a whole number, at least 0, got {n_steps}")
     if batch_size is not None and not 1 <= batch_size <= len(x):
         raise ValueError(f"batch_size must be in 1..{len(x)}, the number of examples, or None, got {batch_size}")
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ for (const figure of document.querySelectorAll("figure.explore")) {
   const show = () => {
     let index = 0;
     for (const slider of sliders) {
-      const texts = slider.dataset.texts.split("|");
+      const texts = JSON.parse(slider.dataset.texts);
       index = index * texts.length + Number(slider.value);
       slider.nextElementSibling.value = texts[slider.value];
       slider.setAttribute("aria-valuetext", texts[slider.value]);
