@@ -15,13 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 def digest() -> str:
     """Return a digest of what a notebook's outputs depend on, besides itself."""
-    files = sorted(
-        f for f in ROOT.glob("pgcourse/**/*") if f.suffix not in ("", ".pyc")
-    )
+    files = [f for f in (ROOT / "pgcourse").rglob("*.*") if f.suffix != ".pyc"]
     state = hashlib.sha256()
-    for file in [*files, ROOT / "requirements.txt"]:
-        if file.suffix == ".pyc":
-            continue
+    for file in [*sorted(files), ROOT / "requirements.txt"]:
         state.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
     return state.hexdigest()[:16]
 
@@ -43,11 +39,24 @@ def without_thebe(app, pagename, templatename, context, doctree):
     ]
 
 
+def with_list_items(app, pagename, templatename, context, doctree):
+    """Make bibliography entries items of their list, which docutils no longer does."""
+    body = context.get("body", "")
+    context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def bibliography_anew(app, env, added, changed, removed):
+    """Read the bibliography again when a page has changed: it lists what pages cite."""
+    return ["book/bibliography"] if added | changed | removed else []
+
+
 def setup(app):
     os.environ["PGCOURSE_BAKE"] = "1"
     app.add_config_value("pgcourse_digest", "", "env")
     app.connect("config-inited", execute_anew, priority=100)
     app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("html-page-context", with_list_items)
+    app.connect("env-get-outdated", bibliography_anew)
     app.add_css_file("pgcourse.css")
     app.add_js_file("explore.js", loading_method="defer")
     return {"version": "1", "parallel_read_safe": True}

@@ -1,0 +1,59 @@
+"""Find a Chromium that starts; where there is none, bring one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
+PLACES = [
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    *(rf"%{folder}%\Google\Chrome\Application\chrome.exe" for folder in ("ProgramFiles", "ProgramFiles(x86)", "LocalAppData")),
+]
+HINT = "No Chromium or Chrome was found, and none could be installed. Try: python -m playwright install --with-deps chromium"
+
+
+def find() -> str:
+    """Return the path of a browser: the system's, else Playwright's download, else Debian's package."""
+    for browser in (system, downloaded, download, install):
+        if path := browser():
+            return path
+    raise RuntimeError(HINT)
+
+
+def system() -> str | None:
+    candidates = [shutil.which(name) for name in NAMES] + [os.path.expandvars(place) for place in PLACES]
+    return next((path for path in candidates if path and starts(path)), None)
+
+
+def downloaded() -> str | None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = playwright.chromium.executable_path
+    return path if starts(path) else None
+
+
+def download() -> str | None:
+    return downloaded() if succeeds(sys.executable, "-m", "playwright", "install", "chromium") else None
+
+
+def install() -> str | None:
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        return None
+    succeeds("apt-get", "update")
+    return system() if succeeds("apt-get", "install", "-y", "chromium") else None
+
+
+def starts(path: str) -> bool:
+    """Say whether it is a browser: a snap's stub, or a download without its libraries, does not start. On Windows asking opens a window."""
+    return Path(path).exists() and (os.name == "nt" or succeeds(path, "--version"))
+
+
+def succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, stdout=subprocess.DEVNULL, timeout=600).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False

@@ -1,0 +1,256 @@
+"""The built site as its readers meet it: every page of the table of contents in a headless Chromium."""
+
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+from browser import find
+from bs4 import BeautifulSoup
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "_build" / "html"
+FLAGS = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
+
+
+def files(toc):
+    """Yield the page names of a table of contents, the root first, in reading order."""
+    if isinstance(toc, dict):
+        yield from (toc[key].removesuffix(".md").removesuffix(".ipynb") for key in ("root", "file") if key in toc)
+    for branch in toc.values() if isinstance(toc, dict) else toc if isinstance(toc, list) else []:
+        yield from files(branch)
+
+
+PAGES = list(files(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))))
+
+# Typeset, complete, nothing folded away and nothing fading.
+READY = """async () => {
+  const style = document.head.appendChild(document.createElement("style"));
+  style.textContent = "* { transition: none !important; animation: none !important; }";
+  await window.MathJax?.startup?.promise;
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const button of document.querySelectorAll("button.toggle-button-hidden")) button.click();
+  for (const image of document.images) image.loading = "eager";
+  await Promise.allSettled([...document.images].map(image => image.decode()));
+}"""
+
+# Formulas that are not typeset, and TeX left in the text.
+MATHS = r"""() => {
+  const bad = [...document.querySelectorAll(".math")].filter(e => !e.querySelector("mjx-container")).map(e => e.textContent);
+  bad.push(...[...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(e => e.dataset.mjxError ?? e.textContent));
+  const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (nodes.nextNode()) {
+    const {data, parentElement} = nodes.currentNode;
+    if (/\\[a-z([]|\$\$/i.test(data) && !parentElement.closest("pre, code, script, style")) bad.push(data);
+  }
+  return bad;
+}"""
+
+IMAGES = """() => [...document.images].filter(
+  image => !image.naturalWidth || !image.alt.trim() || /\\.(png|svg|webp|jpe?g|gif)$/.test(image.alt)
+).map(image => `${image.src.slice(0, 80)} alt="${image.alt}" width=${image.naturalWidth}`)"""
+
+# How far the page can be scrolled sideways, and what sticks out.
+OVERFLOW = """() => {
+  const excess = document.scrollingElement.scrollWidth - innerWidth;
+  const name = e => `${e.localName}.${e.className}`;
+  return excess > 0 ? [`${excess} px`, ...[...document.body.querySelectorAll("*")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth).slice(0, 5).map(name)] : [];
+}"""
+
+# What a reader of a baked figure sees: its visible frames, and label, text and spoken text of its sliders.
+LOOK = """figure => ({
+  frames: [...figure.querySelectorAll("img")].filter(i => i.checkVisibility()).map(i => [i.alt, i.src]),
+  sliders: [...figure.querySelectorAll("label")].map(l => [
+    l.querySelector("span").innerText, l.querySelector("output").innerText, l.querySelector("input").ariaValueText]),
+})"""
+
+PLAY = """async video => {
+  const poster = Object.assign(new Image(), {src: video.poster}), start = video.currentTime;
+  video.muted = true;
+  const failure = await poster.decode().then(() => video.play()).then(() => null, error => error.message);
+  for (let i = 0; i < 100 && !failure && video.currentTime === start; i++) await new Promise(later => setTimeout(later, 50));
+  video.pause();
+  const label = document.getElementById(video.getAttribute("aria-labelledby"))?.textContent ?? video.ariaLabel ?? video.title;
+  return {failure: failure ?? video.error?.message, controls: video.controls, label: label.trim(), poster: poster.naturalWidth,
+    width: video.videoWidth, seconds: video.currentTime - start};
+}"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@cache
+def parse(file: Path) -> BeautifulSoup:
+    return BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def anchors(file: Path) -> set[str]:
+    return {tag.get("id") or tag["name"] for tag in parse(file).select("[id], a[name]")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def site():
+    if not (SITE / "index.html").exists():
+        pytest.fail("There is no site in _build/html; run `make book` first", pytrace=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    path = find()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[f"--{flag}" for flag in FLAGS.split()])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def visit(name, site, chromium):
+    """A page, opened once for all its checks, and the list of what has gone wrong in it so far."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    page, trouble = context.new_page(), []
+    page.on("console", lambda message: message.type == "error" and trouble.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: trouble.append(f"script: {error}"))
+    page.on("request", lambda r: r.url.startswith((site, "data:", "blob:")) or trouble.append(f"third party: {r.url}"))
+    page.on("requestfailed", lambda request: trouble.append(f"failed: {request.url[:200]} {request.failure}"))
+    page.on("response", lambda response: response.status >= 400 and trouble.append(f"{response.status}: {response.url}"))
+    page.goto(f"{site}{name}.html")
+    page.evaluate(READY)
+    yield SimpleNamespace(page=page, trouble=trouble)
+    context.close()
+
+
+def test_every_link_leads_somewhere(name):
+    file = SITE / f"{name}.html"
+    dead = []
+    for link in parse(file).find_all("a", href=True):
+        url = urlsplit(link["href"])
+        if url.scheme or url.netloc:
+            continue
+        target = file.parent / unquote(url.path) if url.path else file
+        target = (target / "index.html" if target.is_dir() else target).resolve()
+        if not target.is_relative_to(SITE) or not target.is_file() or (url.fragment and unquote(url.fragment) not in anchors(target)):
+            dead.append(link["href"])
+    assert dead == []
+
+
+def test_maths_is_typeset(visit):
+    assert visit.page.evaluate(MATHS) == []
+
+
+def test_every_image_loads_and_says_what_it_shows(visit):
+    assert visit.page.evaluate(IMAGES) == []
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_nothing_sticks_out(visit, width):
+    visit.page.set_viewport_size({"width": width, "height": 800})
+    assert visit.page.evaluate(OVERFLOW) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_accessible(visit, scheme):
+    visit.page.emulate_media(color_scheme=scheme)
+    visit.page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+    violations = Axe().run(visit.page, options={"preload": False}).response["violations"]
+    found = [
+        f"{violation['id']}: {' '.join(map(str, node['target']))}\n{node['html'][:200]}\n{node['failureSummary']}"
+        for violation in violations
+        for node in violation["nodes"]
+        if node["impact"] in ("serious", "critical")
+    ]
+    assert not found, "\n\n".join(found)
+
+
+def look(figure, scripted=True):
+    """Return the one visible frame, having made sure that it is the one its sliders name."""
+    seen = figure.evaluate(LOOK)
+    assert len(seen["frames"]) == 1, f"{len(seen['frames'])} frames are visible"
+    [(alt, source)] = seen["frames"]
+    assert alt.endswith(", ".join(f"{label} = {text}" for label, text, _ in seen["sliders"]))
+    assert not scripted or all(spoken == text for _, text, spoken in seen["sliders"])
+    return alt, source
+
+
+def test_every_slider_changes_its_figure(visit):
+    for figure in visit.page.locator("figure.explore").all():
+        for slider in figure.locator("input[type=range]").all():
+            last = int(slider.get_attribute("max"))
+            press_through(visit.page.keyboard, figure, slider, last)
+            drag_across(figure, slider)
+
+
+def press_through(keyboard, figure, slider, last):
+    slider.focus()
+    keyboard.press("Home")
+    seen = [look(figure)]
+    for _ in range(last):
+        keyboard.press("ArrowRight")
+        seen.append(look(figure))
+    assert len({alt for alt, _ in seen}) == last + 1, "a step does not move the slider"
+    assert len({source for _, source in seen}) > 1, "the slider does not change the picture"
+    for key, index in {"ArrowLeft": last - 1, "End": last, "Home": 0}.items():
+        keyboard.press(key)
+        assert look(figure) == seen[index], key
+
+
+def drag_across(figure, slider):
+    first, box = look(figure), slider.bounding_box()
+    left, right = ({"x": box["width"] * where, "y": box["height"] / 2} for where in (0.03, 0.97))
+    slider.click(position=right)
+    assert look(figure)[0] != first[0], "a click does not move the slider"
+    slider.drag_to(slider, source_position=right, target_position=left)
+    assert look(figure) == first, "the slider cannot be dragged"
+
+
+def test_every_video_plays(visit):
+    for video in visit.page.locator("video").all():
+        state = video.evaluate(PLAY)
+        assert state.pop("failure") is None, state
+        assert all(state.values()), state
+
+
+def test_nothing_went_wrong_meanwhile(visit):
+    visit.page.wait_for_load_state("networkidle")
+    assert visit.trouble == []
+
+
+def test_without_script_each_figure_shows_one_frame(name, site, chromium):
+    if not parse(SITE / f"{name}.html").select("figure.explore"):
+        return
+    with chromium.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{site}{name}.html")
+        page.evaluate(READY)
+        for figure in page.locator("figure.explore").all():
+            look(figure, scripted=False)
+
+
+@pytest.mark.parametrize("what", ["figure.explore input[type=range]", "video", ".math", "img"])
+def test_the_checks_above_saw_at_least_one(what):
+    assert any(parse(SITE / f"{name}.html").select(what) for name in PAGES)
+
+
+def test_the_front_door_leads_to_the_first_page(site, chromium):
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(site)
+        page.wait_for_url(f"{site}{PAGES[0]}.html")
