@@ -59,6 +59,7 @@ def surface(ax, a, b, values, path=None, best=None):
 def pixels(ax, image, title="", **options):
     """Show an image with square pixels and no axes."""
     ax.imshow(image, **options)
+    ax.autoscale(False)
     ax.set_title(title)
     ax.set_axis_off()
     return ax
