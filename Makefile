@@ -3,12 +3,17 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 SITE := _build/html
-EXECUTED := _build/jupyter_execute/book
+EXECUTED := $(patsubst book/%,_build/jupyter_execute/book/%,$(wildcard book/*.ipynb))
 
+.NOTPARALLEL:
 .PHONY: book serve lab test lint unit notebooks site clean
 
+# Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all.
 book: .venv/ready
+	@test -e _build/good || rm -rf _build/.doctrees
+	@rm -f _build/good
 	$(BIN)/jupyter-book build . -n -W --keep-going
+	@touch _build/good
 	@echo "The site is at file://$(CURDIR)/$(SITE)/index.html"
 
 serve: book
@@ -40,11 +45,17 @@ site: book
 clean:
 	rm -rf .venv _build *.egg-info
 
+# The environment is made anew for another Python, or in another place.
+SETUP := $(PYTHON) in $(CURDIR)
+ifneq ($(SETUP),$(shell cat .venv/ready 2>/dev/null))
+.PHONY: .venv/ready
+endif
+
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --requirement requirements.txt
-	@touch $@
+	@echo "$(SETUP)" >$@
 
 # What Colab has; the live sliders are tested with it too.
 _build/ipywidgets7/ready: .venv/ready

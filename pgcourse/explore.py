@@ -13,7 +13,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ LABELS = {
 }
 
 
-def explore(draw: Callable[..., Any], **grid: Sequence) -> Any:
+def explore(draw: Callable[..., Any], /, **grid: Iterable) -> Any:
     """Show what ``draw`` returns, with one slider for each of its parameters.
 
     The sliders start where the grid is nearest to the defaults in the signature of ``draw``; in the middle, if there are none. The first
@@ -40,8 +40,9 @@ def explore(draw: Callable[..., Any], **grid: Sequence) -> Any:
 
     Args:
         draw: called as ``draw(**point)``; returns a matplotlib figure.
-        **grid: for each parameter the values of the baked sliders, in order: at least two numbers, or strings or booleans. With a kernel
-            numbers range freely between the first and the last: integers stay integers, geometric sequences get a logarithmic slider.
+        **grid: for each parameter the values of the baked sliders, in order: numbers, strings or booleans. With a kernel, ascending
+            numbers range freely between the first and the last. Integers stay integers. Where the values are spaced more evenly on a
+            logarithmic scale, so is the slider.
 
     Returns:
         An ipywidgets box with a kernel, HTML while the book is built.
@@ -52,6 +53,9 @@ def explore(draw: Callable[..., Any], **grid: Sequence) -> Any:
     """
     if not grid:
         raise ValueError("grid must name at least one parameter of draw, got none")
+    for name, sequence in grid.items():
+        if not isinstance(sequence, Iterable):
+            raise ValueError(f"{name} must be a sequence of values, got {sequence!r}")
     values = {name: _plain(sequence) for name, sequence in grid.items()}
     for name, sequence in values.items():
         if not sequence:
@@ -95,14 +99,16 @@ def _figure(draw, point: Mapping):
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
-    where = _describe(point)
+    where, others = _describe(point), plt.get_fignums()
     try:
         figure = draw(**point)
     except Exception as error:
         raise ValueError(f"draw failed at {where}: {type(error).__name__}: {error}") from error
+    finally:  # closed figures can still be shown, but only where we show them
+        for number in set(plt.get_fignums()) - set(others):
+            plt.close(number)
     if not isinstance(figure, Figure):
         raise ValueError(f"draw must return a matplotlib figure, got {type(figure).__name__} at {where}")
-    plt.close(figure)  # it can still be shown; but only where we show it
     return figure
 
 
@@ -142,16 +148,22 @@ def _slider(name, values, value):
     import ipywidgets as w
 
     form = {"description": _label(name), "continuous_update": False}
-    low, high = values[0], values[-1]
-    if not all(map(_is_number, values)) or len(values) < 2 or sorted(values) != values:
-        return w.SelectionSlider(options=[(_text(v), v) for v in values], value=value, **form)
-    if all(isinstance(v, int) for v in values):
-        return w.IntSlider(min=low, max=high, value=value, **form)
-    if low > 0 and len(values) > 2 and np.allclose(np.diff(np.log(values), 2), 0):
-        return w.FloatLogSlider(
-            min=np.log10(low), max=np.log10(high), step=np.log10(high / low) / 200, value=value, readout_format=".3g", **form
-        )
-    return w.FloatSlider(min=low, max=high, step=(high - low) / 200, value=value, readout_format=".3g", **form)
+    ascending = all(map(_is_number, values)) and len(values) > 1 and all(np.diff(values) > 0)
+    logarithmic = ascending and values[0] > 0 and _unevenness(np.log(values)) < _unevenness(values)
+    if ascending and isinstance(values[0], int) and logarithmic:
+        values = sorted({*values, *np.geomspace(values[0], values[-1], 60).round().astype(int).tolist()})
+    elif ascending and isinstance(values[0], int):
+        return w.IntSlider(min=values[0], max=values[-1], value=value, **form)
+    elif ascending:
+        kind = w.FloatLogSlider if logarithmic else w.FloatSlider
+        low, high = np.log10([values[0], values[-1]]) if logarithmic else (values[0], values[-1])
+        return kind(min=low, max=high, step=(high - low) / 200, value=value, readout_format=".3g", **form)
+    return w.SelectionSlider(options=[(_text(v), v) for v in values], value=value, **form)
+
+
+def _unevenness(values) -> float:
+    steps = np.diff(values)
+    return float(steps.std() / steps.mean())
 
 
 # In the page

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def sigmoid(z):
-    """Return σ(z) = 1 / (1 + e⁻ᶻ), elementwise; no exponential overflows.
+    """Return σ(z) = 1 / (1 + e⁻ᶻ), elementwise, for numbers or an array of any shape; no exponential overflows.
 
     Slide 15.
     """
@@ -24,7 +24,7 @@ def sigmoid(z):
 
 
 def softmax(z):
-    """Return yₖ = eᶻᵏ / Σⱼ eᶻʲ along the last axis; no exponential overflows.
+    """Return yₖ = eᶻᵏ / Σⱼ eᶻʲ along the last axis of an array of shape (..., K); no exponential overflows.
 
     Slide 24.
     """
@@ -69,7 +69,10 @@ def log_likelihood(w, x, target):
     Slide 8.
     """
     w, x = _weights_and_examples(w, x)
-    t = _labels(target, w, x)
+    return _log_likelihood(w, x, _labels(target, w, x))
+
+
+def _log_likelihood(w, x, t):
     z = x @ w
     if w.ndim == 1:
         return -np.logaddexp(0, np.where(t == 1, -z, z)).mean()  # log σ(z) = −log(1 + e⁻ᶻ), and 1 − σ(z) = σ(−z)
@@ -86,10 +89,13 @@ def gradient(w, x, target):
     Slides 8 and 22.
     """
     w, x = _weights_and_examples(w, x)
-    t = _labels(target, w, x)
-    if w.ndim == 2:
-        t = np.eye(w.shape[1])[t]
-    return x.T @ (t - predict(w, x)) / len(x)
+    return _gradient(w, x, _labels(target, w, x))
+
+
+def _gradient(w, x, t):
+    z = x @ w
+    error = t - sigmoid(z) if w.ndim == 1 else np.eye(w.shape[1])[t] - softmax(z)
+    return x.T @ error / len(x)
 
 
 class Ascent(NamedTuple):
@@ -121,28 +127,29 @@ def gradient_ascent(w, x, target, *, eta, n_steps, batch_size=None, seed=0):
     """
     w, x = _weights_and_examples(w, x)
     t = _labels(target, w, x)
-    if not (np.isfinite(eta) and eta > 0):
-        raise ValueError(f"eta must be a positive number, got {eta}")
-    if n_steps < 0 or n_steps != int(n_steps):
-        raise ValueError(f"n_steps must be a whole number, at least 0, got {n_steps}")
-    if batch_size is not None and not 1 <= batch_size <= len(x):
-        raise ValueError(f"batch_size must be in 1..{len(x)}, the number of examples, or None, got {batch_size}")
+    if not (isinstance(eta, (int, float, np.number)) and np.isfinite(eta) and eta > 0):
+        raise ValueError(f"eta must be a positive number, got {eta!r}")
+    if not (isinstance(n_steps, (int, np.integer)) and n_steps >= 0):
+        raise ValueError(f"n_steps must be an integer, at least 0, got {n_steps!r}")
+    if batch_size is not None and not (isinstance(batch_size, (int, np.integer)) and 1 <= batch_size <= len(x)):
+        raise ValueError(f"batch_size must be an integer in 1..{len(x)}, the number of examples, or None, got {batch_size!r}")
     rng = np.random.default_rng(seed)
-    path, j = [w], slice(None)
+    path = [w]
+    j: slice | np.ndarray = slice(None)
     for _ in range(n_steps):
         if batch_size is not None:
             j = rng.choice(len(x), batch_size, replace=False)
-        w = w + eta * gradient(w, x[j], t[j])
+        w = w + eta * _gradient(w, x[j], t[j])
         path.append(w)
-    return Ascent(np.array(path), np.array([log_likelihood(w, x, t) for w in path]))
+    return Ascent(np.array(path), np.array([_log_likelihood(w, x, t) for w in path]))
 
 
 def _weights_and_examples(w, x):
     w, x = np.asarray(w, float), np.asarray(x, float)
     if x.ndim != 2 or len(x) == 0:
         raise ValueError(f"x must have shape (M, n) with M ≥ 1 examples, got {x.shape}")
-    if w.ndim not in (1, 2) or len(w) != x.shape[1]:
-        raise ValueError(f"w must have shape ({x.shape[1]},) or ({x.shape[1]}, K) to fit x of shape {x.shape}, got {w.shape}")
+    if w.ndim not in (1, 2) or len(w) != x.shape[1] or 0 in w.shape[1:]:
+        raise ValueError(f"w must have shape ({x.shape[1]},) or ({x.shape[1]}, K), K ≥ 1, to fit x of shape {x.shape}, got {w.shape}")
     for name, values in (("w", w), ("x", x)):
         if not np.isfinite(values).all():
             raise ValueError(f"{name} must be finite, got {values[~np.isfinite(values)][0]}")

@@ -15,6 +15,7 @@ class Policy(nn.Module):
     """π(·∣s) over K actions. A network becomes a policy by giving ``logits``, shape (N, K)."""
 
     def logits(self, s) -> Tensor:
+        """Return the scores z, shape (N, K), of which π is the softmax."""
         raise NotImplementedError
 
     def log_prob(self, s, a) -> Tensor:
@@ -42,11 +43,26 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, s) -> np.ndarray:
-        """Return π(a∣s), shape (N, K)."""
-        return self.logits(s).softmax(dim=1).numpy()
+        """Return π(a∣s), shape (N, K), for states s, shape (N, ...).
+
+        Raises:
+            ValueError: if the network gives scores that are not finite.
+
+        Slides 3 and 24.
+        """
+        logits = self.logits(s)
+        if not logits.isfinite().all():
+            raise ValueError(f"the policy must give finite scores, got {logits[~logits.isfinite()][0]}; a smaller eta may help")
+        return logits.softmax(dim=1).numpy()
 
     def sample(self, s, rng: np.random.Generator) -> np.ndarray:
-        """Draw one action for each state, shape (N,), int64."""
+        """Draw one action for each state: integers, shape (N,).
+
+        Raises:
+            ValueError: as ``probabilities``.
+
+        Slide 19.
+        """
         steps = self.probabilities(s).cumsum(axis=1)
         return (steps[:, :-1] < rng.random((len(steps), 1))).sum(axis=1)
 
@@ -60,15 +76,20 @@ class PixelPolicy(Policy):
 
     Args:
         n_hidden: hidden units, at least 1.
+        n_pixels: inputs, at least 1.
         seed: of the initial weights; these are normal with variance 1 / (number of inputs), as in Karpathy (2016).
+
+    Raises:
+        ValueError: if ``n_hidden`` or ``n_pixels`` is below 1.
 
     Slides 12–15.
     """
 
     def __init__(self, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0):
         super().__init__()
-        if n_hidden < 1:
-            raise ValueError(f"n_hidden must be at least 1, got {n_hidden}")
+        for name, size in (("n_hidden", n_hidden), ("n_pixels", n_pixels)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
         generator = torch.Generator().manual_seed(seed)
         self.W1 = nn.Parameter(torch.randn(n_pixels, n_hidden, generator=generator) / math.sqrt(n_pixels))  # transposed: a pixel a row
         self.b1 = nn.Parameter(torch.zeros(n_hidden))
@@ -93,9 +114,10 @@ class PixelPolicy(Policy):
         return (F.embedding_bag(where % n_pixels, self.W1, first, mode="sum", per_sample_weights=sign) + self.b1).relu()
 
     def logit(self, x) -> Tensor:
-        """Return z, shape (N,)."""
+        """Return z, shape (N,), for frames as for ``hidden``. Slide 15 calls it a log probability; it is the logarithm of the odds."""
         return self.hidden(x) @ self.w2 + self.b2
 
     def logits(self, s) -> Tensor:
+        """Return (0, z), shape (N, 2)."""
         z = self.logit(s)
         return torch.stack([torch.zeros_like(z), z], dim=1)  # a softmax over (0, z) is the sigmoid of z

@@ -67,7 +67,7 @@ def pixels(ax, image, title="", **options):
 
 def difference(ax, x, title=""):
     """Show a difference frame: what arrived in one colour, what left in another."""
-    return pixels(ax, np.reshape(x, (80, 80)), title, cmap="PuOr", vmin=-1, vmax=1)
+    return pixels(ax, np.reshape(x, (80, 80)), title, cmap="PuOr", vmin=-1.4, vmax=1.4)
 
 
 def rollout(ax, moments, n_ticks=40):

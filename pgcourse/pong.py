@@ -16,11 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 
 SIZE = 80
 N_PIXELS = SIZE * SIZE
 DOWN, UP = 0, 1  # the label t of slide 17
 ACTION_NAMES = ("DOWN", "UP")
+DEFAULT_GAME = "PongDeterministic-v4"
 FRAME_SKIP = 4  # frames of the console per decision, at 60 frames per second
 GAMES = {"PongDeterministic-v4": 0.0, "ALE/Pong-v5": 0.25}  # probability that the console repeats the previous action
 _CONSOLE_ACTION = np.array([3, 2])  # DOWN, UP among the console's actions for Pong
@@ -76,7 +78,7 @@ class Pong(VectorEnv):
         ValueError: if ``game`` is unknown or ``n_games`` < 1.
     """
 
-    def __init__(self, n_games: int = 16, *, game: str = "PongDeterministic-v4"):
+    def __init__(self, n_games: int = 16, *, game: str = DEFAULT_GAME):
         sticky = _sticky(game)
         if n_games < 1:
             raise ValueError(f"n_games must be at least 1, got {n_games}")
@@ -98,31 +100,42 @@ class Pong(VectorEnv):
         self.num_envs = n_games
         self.single_observation_space = Box(-1, 1, (N_PIXELS,), np.int8)
         self.single_action_space = Discrete(2)
+        self.observation_space = batch_space(self.single_observation_space, n_games)
+        self.action_space = batch_space(self.single_action_space, n_games)
         self.scores: list[int] = []
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Begin new games and return blank observations; game k is seeded with ``seed`` + k."""
         screen, info = self._console.reset(seed=seed)
         self._field = self._halved(screen)
         self._score = np.zeros(self.num_envs, int)
         self.scores = []
-        return np.zeros((self.num_envs, N_PIXELS), np.int8), info
+        return np.zeros((self.num_envs, N_PIXELS), np.int8), self._info(info, np.zeros(self.num_envs, bool))
 
     def step(self, actions: np.ndarray):
+        """Take one decision in each game; return x, r, terminated (the point is over), truncated and info.
+
+        Raises:
+            ValueError: if ``actions`` is anything but one 0 or 1 for each game.
+        """
         actions = np.asarray(actions)
         if (wrong := ~np.isin(actions, (DOWN, UP))).any() or actions.shape != (self.num_envs,):
             got = actions[wrong][0] if wrong.any() else f"shape {actions.shape}"
             raise ValueError(f"actions must be {self.num_envs} integers, 0 or 1, got {got}")
-        screen, r, over, truncated, info = self._console.step(_CONSOLE_ACTION[actions])
+        screen, r, over, truncated, info = self._console.step(_CONSOLE_ACTION[actions.astype(int)])
         field = self._halved(screen)
         x = field - self._field
         self._field = field
         self._score += r
         over = over | truncated
-        info = {"over": over, "score": self._score.copy()}
+        info = self._info(info, over)
         self.scores += self._score[over].tolist()
         self._score[over] = 0
         x[over] = 0  # what we see there is the next game already
         return x, r.astype(float), r != 0, truncated, info
+
+    def _info(self, info: dict, over: np.ndarray) -> dict[str, np.ndarray]:
+        return info | {"over": over, "score": self._score.copy()}
 
     def close_extras(self, **kwargs):
         self._console.close()
@@ -133,7 +146,7 @@ class Pong(VectorEnv):
         return object_.reshape(len(screen), N_PIXELS).view(np.int8)
 
 
-def play(act: Callable[[np.ndarray], np.ndarray], n_games: int, *, seed: int = 0, game: str = "PongDeterministic-v4") -> np.ndarray:
+def play(act: Callable[[np.ndarray], np.ndarray], n_games: int, *, seed: int = 0, game: str = DEFAULT_GAME) -> np.ndarray:
     """Play whole games, side by side, and return their scores.
 
     Args:
@@ -172,9 +185,7 @@ class Moment(NamedTuple):
     end: bool  # this decision ended a point
 
 
-def watch(
-    act: Callable[[Moment], int], n_steps: int, *, seed: int = 0, game: str = "PongDeterministic-v4", screens: bool = True
-) -> Iterator[Moment]:
+def watch(act: Callable[[Moment], int], n_steps: int, *, seed: int = 0, game: str = DEFAULT_GAME, screens: bool = True) -> Iterator[Moment]:
     """Play one game after another, slowly and with the console's lid off, and yield every moment.
 
     Args:
@@ -188,9 +199,12 @@ def watch(
         One ``Moment`` a decision. The same frames and rewards as ``Pong`` gives for the same start and actions.
 
     Raises:
-        ValueError: if ``game`` is unknown.
+        ValueError: if ``game`` is unknown or ``act`` returns anything but 0 or 1.
     """
-    console = _console(seed, _sticky(game))
+    return _moments(act, n_steps, _console(seed, _sticky(game)), seed, screens)
+
+
+def _moments(act, n_steps, console, seed, screens) -> Iterator[Moment]:
     actions, start = console.getMinimalActionSet(), np.random.default_rng(seed)
     for i in range(n_steps):
         if i == 0 or console.game_over():
@@ -202,7 +216,10 @@ def watch(
         paddle = _row(memory[_PADDLE_Y], 16)
         screen = console.getScreenRGB() if screens else None
         moment = Moment(screen, now, (now - before).ravel(), _ball(memory), paddle, DOWN, 0.0, False)
-        a, before = int(act(moment)), now
+        a, before = act(moment), now
+        if a not in (DOWN, UP):
+            raise ValueError(f"act must return 0 (DOWN) or 1 (UP), got {a!r}")
+        a = int(a)
         r = float(sum(console.act(actions[_CONSOLE_ACTION[a]]) for _ in range(FRAME_SKIP)))
         yield moment._replace(a=a, r=r, end=r != 0)
 

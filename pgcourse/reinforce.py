@@ -27,25 +27,40 @@ def objective(L: Tensor, G: Tensor, n_episodes: int) -> Tensor:
     Args:
         L: log π(a∣s) of every step of every episode, one after the other, shape (T,).
         G: what each of these actions is credited with, shape (T,); data, not a function of w.
-        n_episodes: how many episodes ℰ these are.
+        n_episodes: how many episodes ℰ these are, at least 1.
+
+    Returns:
+        A scalar, differentiable through L.
 
     Raises:
-        ValueError: if L and G differ in shape.
+        ValueError: if L and G differ in shape, or ``n_episodes`` < 1.
 
     Slides 34–35.
     """
     if L.shape != G.shape:
         raise ValueError(f"G must have the shape of L, {tuple(L.shape)}, got {tuple(G.shape)}")
+    if n_episodes < 1:
+        raise ValueError(f"n_episodes must be at least 1, got {n_episodes}")
     return (G * L).sum() / n_episodes
 
 
 def standardized(G: np.ndarray) -> np.ndarray:
-    """Return G minus its mean, over its standard deviation; all zeros if it does not vary.
+    """Return G minus its mean, over its standard deviation; zeros if it does not vary.
+
+    (G − b) / std(G)        b = mean(G)
 
     Slide 48, with b the mean over the batch. The division only changes the length of the step.
+
+    Args:
+        G: credits, shape (T,), T ≥ 1; float.
+
+    Raises:
+        ValueError: if ``G`` is empty or holds non-finite values.
     """
-    deviation = G.std()
-    return (G - G.mean()) / deviation if deviation > 0 else np.zeros_like(G)
+    G = np.asarray(G, float)
+    if not G.size or not np.isfinite(G).all():
+        raise ValueError(f"G must hold at least one number, and finite ones, got {G}")
+    return (G - G.mean()) / G.std() if np.ptp(G) > 0 else np.zeros_like(G)
 
 
 class Episode(NamedTuple):
@@ -111,6 +126,7 @@ class Reinforce:
         self._open: list[list] = [[] for _ in range(env.num_envs)]  # of each environment, the steps of its unfinished episode
 
     def update(self) -> Update:
+        """Play, credit, take one step: one turn of slide 36's loop."""
         episodes = self._collect()
         s = np.concatenate([e.s for e in episodes])
         a = np.concatenate([e.a for e in episodes])

@@ -114,7 +114,7 @@ class TestBaked:
     def test_a_draw_that_fails_is_named_with_its_point(self, draw, message):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
             explore(draw, eta=[0.25], red=[2, 3])
-        plt.close("all")
+        assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize("environment", ["1", ""], ids=["baked", "live"])
@@ -122,6 +122,7 @@ class TestBaked:
     ("grid", "message"),
     [
         ({}, "grid must name at least one parameter of draw, got none"),
+        ({"red": 5}, "red must be a sequence of values, got 5"),
         ({"red": [1], "rule": []}, "rule must have at least one value, got an empty sequence"),
         ({"red": [0.5, float("nan")]}, "red must hold finite numbers, got [0.5, nan]"),
         ({"red": range(101)}, "grid must have at most 100 points, each is a frame in the page, got 101 red = 101"),
@@ -170,7 +171,7 @@ def kernel(request, tmp_path_factory):
     env = {name: value for name, value in os.environ.items() if name not in ("PGCOURSE_BAKE", "PYTHONPATH", "MPLBACKEND")}
     env["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
     if request.param == "ipywidgets 7.7.1":
-        if not (IPYWIDGETS7 / "ready").exists():
+        if not (IPYWIDGETS7 / "ipywidgets").is_dir():
             pytest.fail(f"{IPYWIDGETS7} is missing: run make _build/ipywidgets7/ready")
         env["PYTHONPATH"] = str(IPYWIDGETS7)
     notebook = nbformat.v4.new_notebook()
@@ -205,7 +206,10 @@ def assert_shows_picture(kernel, n):
         ("np.arange(3)", "IntSlider", [0, 2], 1),
         ("[0.1, 1, 10]", "FloatLogSlider", [0.1, 10], 1.0),
         ("np.geomspace(0.001, 0.4, 7)", "FloatLogSlider", [0.001, 0.4], 0.02),
+        ("[0.01, 0.03, 0.1, 0.3, 1]", "FloatLogSlider", [0.01, 1], 0.1),
+        ("[10, 30, 100, 300]", "SelectionSlider", [10, 300], 100),
         ("np.linspace(-1, 1, 5)", "FloatSlider", [-1, 1], 0.0),
+        ("[10, 5, 1]", "SelectionSlider", [10, 1], 5),
         ("[0, 0.1, 1]", "FloatSlider", [0, 1], 0.1),
         ("np.float32([0.5, 1])", "FloatSlider", [0.5, 1], 1.0),
         ("['a', 'b', 'c']", "SelectionSlider", ["a", "c"], "b"),
@@ -227,7 +231,14 @@ def test_the_grid_decides_the_kind_of_slider_and_it_starts_in_the_middle(kernel,
 
 @pytest.mark.parametrize(
     ("values", "moved"),
-    [("range(1, 100, 10)", 42), ("[0.1, 1, 10]", 0.37), ("np.linspace(-1, 1, 5)", 0.123), ("'abc'", "c"), ("[False, True]", False)],
+    [
+        ("range(1, 100, 10)", 42),
+        ("[10, 30, 100, 300]", 20),
+        ("[0.1, 1, 10]", 0.37),
+        ("np.linspace(-1, 1, 5)", 0.123),
+        ("'abc'", "c"),
+        ("[False, True]", False),
+    ],
 )
 def test_a_moved_slider_draws_again_with_any_value_between_the_ends(kernel, values, moved):
     kernel(f"show(a={values})")

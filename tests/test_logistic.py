@@ -198,10 +198,10 @@ climb = partial(gradient_ascent, eta=1, n_steps=1)
     [
         ({"x": np.ones(3)}, "x must have shape (M, n) with M ≥ 1 examples, got (3,)"),
         ({"x": np.ones((0, 2))}, "x must have shape (M, n) with M ≥ 1 examples, got (0, 2)"),
-        ({"w": np.zeros(3)}, "w must have shape (2,) or (2, K) to fit x of shape (3, 2), got (3,)"),
-        ({"w": np.zeros((3, 2))}, "w must have shape (2,) or (2, K) to fit x of shape (3, 2), got (3, 2)"),
-        ({"w": 0.0}, "w must have shape (2,) or (2, K) to fit x of shape (3, 2), got ()"),
-        ({"w": np.zeros((2, 2, 2))}, "w must have shape (2,) or (2, K) to fit x of shape (3, 2), got (2, 2, 2)"),
+        ({"w": np.zeros(3)}, "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got (3,)"),
+        ({"w": np.zeros((3, 2))}, "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got (3, 2)"),
+        ({"w": 0.0}, "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got ()"),
+        ({"w": np.zeros((2, 2, 2))}, "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got (2, 2, 2)"),
         ({"w": [0, np.nan]}, "w must be finite, got nan"),
         ({"x": np.full((3, 2), -np.inf)}, "x must be finite, got -inf"),
     ],
@@ -232,9 +232,9 @@ def test_labels_that_do_not_fit_are_named(function, bad, message):
     ("bad", "message"),
     [
         *(({"eta": eta}, f"eta must be a positive number, got {eta}") for eta in (0, -0.1, np.nan, np.inf)),
-        ({"n_steps": -1}, "n_steps must be a whole number, at least 0, got -1"),
-        ({"n_steps": 2.5}, "n_steps must be a whole number, at least 0, got 2.5"),
-        *(({"batch_size": n}, f"batch_size must be in 1..3, the number of examples, or None, got {n}") for n in (0, 4)),
+        ({"n_steps": -1}, "n_steps must be an integer, at least 0, got -1"),
+        ({"n_steps": 2.5}, "n_steps must be an integer, at least 0, got 2.5"),
+        *(({"batch_size": n}, f"batch_size must be an integer in 1..3, the number of examples, or None, got {n}") for n in (0, 4)),
     ],
 )
 def test_bad_settings_of_the_ascent_are_named(bad, message):

@@ -89,6 +89,14 @@ def test_a_certain_policy_never_draws_anything_else():
     assert (policy.sample(np.zeros(1000, int), np.random.default_rng(0)) == 1).all()
 
 
+def test_a_policy_that_has_diverged_says_so():
+    policy = Table(1, 3)
+    with torch.no_grad():
+        policy.w[0, 1] = torch.nan
+    with pytest.raises(ValueError, match="the policy must give finite scores, got nan; a smaller eta may help"):
+        policy.sample(np.zeros(2, int), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -18,7 +18,7 @@ MAX_LINES = 15
 
 
 def load(path):
-    return json.loads(path.read_text())["cells"]
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
 def code(cells):
@@ -39,7 +39,7 @@ def cells(request):
 
 
 def test_every_notebook_is_in_the_table_of_contents_and_every_page_exists():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     pages = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     assert {f"book/{path.stem}" for path in NOTEBOOKS} <= set(pages)
     for page in pages:
@@ -131,7 +131,7 @@ def test_slides_named_by_a_chapter_are_on_the_slide_map(path):
 
 def slide_map():
     """Return the rows of the slide map by slide."""
-    return {int(i): row for row, i in re.findall(r"^(\| (\d+) \|.*)$", (ROOT / "book/slides.md").read_text(), flags=re.M)}
+    return {int(i): row for row, i in re.findall(r"^(\| (\d+) \|.*)$", (ROOT / "book/slides.md").read_text(encoding="utf-8"), flags=re.M)}
 
 
 def test_the_slide_map_has_every_slide_and_names_functions_and_tests_that_exist():

@@ -55,11 +55,12 @@ def test_a_change_of_the_package_changes_the_digest_that_the_cache_is_kept_under
         lambda: (
             (tmp_path / "pgcourse" / "__pycache__").mkdir() or (tmp_path / "pgcourse/__pycache__/returns.cpython-311.pyc").write_text("")
         ),
+        lambda: (tmp_path / "pgcourse" / ".ipynb_checkpoints").mkdir(),
         lambda: module.write_text("a = 2\n"),
         lambda: module.rename(module.with_name("return_.py")),
         lambda: (tmp_path / "requirements.txt").write_text("torch==2.14.0\n"),
     ):
         change()
         digests.append(selfcontained.digest())
-    assert digests[0] == digests[1]  # compiled files do not count
-    assert len(set(digests[1:])) == 4
+    assert digests[0] == digests[1] == digests[2]  # compiled files and checkpoints do not count
+    assert len(set(digests[2:])) == 4

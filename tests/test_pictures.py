@@ -2,6 +2,7 @@
 
 import base64
 import re
+import subprocess
 
 import imageio_ffmpeg
 import matplotlib
@@ -29,16 +30,16 @@ def colored(n, height=32, width=48):
 
 def decode(film, path, height=32, width=48):
     path.write_bytes(film)
-    reader = imageio_ffmpeg.read_frames(str(path))
-    about = next(reader)
-    return about, [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    result = subprocess.run(command, capture_output=True, check=True)
+    return result.stderr.decode(), np.frombuffer(result.stdout, np.uint8).reshape(-1, height, width, 3)
 
 
 def test_a_film_holds_its_frames_in_order(tmp_path):
     frames = colored(20)
     about, decoded = decode(video.mp4(frames, fps=10), tmp_path / "film.mp4")
-    assert about["codec"] == "h264"
-    assert about["fps"] == 10
+    assert "Video: h264" in about
+    assert " 10 fps" in about
     assert len(decoded) == len(frames)
     for was, now in zip(frames, decoded, strict=True):
         assert abs(was.mean() - now.mean()) < 6  # lossy

@@ -110,6 +110,21 @@ def test_scores_add_up_and_observations_start_blank():
     games.close()
 
 
+def test_it_is_a_vector_environment_and_takes_booleans_for_what_they_say():
+    frames = []
+    for dtype in (int, bool):
+        games = pong.Pong(3)
+        x, _ = games.reset(seed=0)
+        assert x in games.observation_space
+        for a in ([1, 1, 1], [0, 0, 0], [0, 1, 1]) * 5:
+            assert np.array(a) in games.action_space
+            x, *_ = games.step(np.array(a, dtype))
+        assert x in games.observation_space
+        frames.append(x)
+        games.close()
+    assert (frames[0] == frames[1]).all()
+
+
 def test_same_seed_same_games():
     def run(seed, n_steps=300):
         games = pong.Pong(4, game="ALE/Pong-v5")
@@ -138,9 +153,11 @@ def test_play_returns_one_score_a_game_and_random_play_loses():
         (lambda: pong.field(np.full((210, 160), np.nan)), "screen must be finite, got nan"),
         (lambda: pong.Pong(0), "n_games must be at least 1, got 0"),
         (lambda: pong.Pong(2, game="Breakout"), "game must be one of PongDeterministic-v4, ALE/Pong-v5, got 'Breakout'"),
-        (lambda: next(pong.watch(lambda m: 0, 1, game="pong")), "game must be one of .*, got 'pong'"),
+        (lambda: pong.watch(lambda m: 0, 1, game="pong"), "game must be one of .*, got 'pong'"),
         (lambda: pong.play(lambda x: x, 0), "n_games must be at least 1"),
         (lambda: step_with(2), "actions must be 4 integers, 0 or 1, got 2"),
+        (lambda: next(pong.watch(lambda m: 0.7, 1)), r"act must return 0 \(DOWN\) or 1 \(UP\), got 0.7"),
+        (lambda: next(pong.watch(lambda m: -1, 1)), r"act must return 0 \(DOWN\) or 1 \(UP\), got -1"),
         (lambda: step_with(-1), "actions must be 4 integers, 0 or 1, got -1"),
     ],
 )

@@ -107,7 +107,7 @@ def test_standardized_has_mean_zero_and_deviation_one():
     G = standardized(np.array([1.0, 5.0, -2.0, 7.0]))
     assert G.mean() == pytest.approx(0)
     assert G.std() == pytest.approx(1)
-    assert (standardized(np.full(5, 3.0)) == 0).all()
+    assert (standardized(np.full(3, 0.1)) == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,9 @@ def test_standardized_has_mean_zero_and_deviation_one():
         (lambda: learner(eta=float("nan")), "eta must be a positive number, got nan"),
         (lambda: learner(batch_size=0), "batch_size must be at least 1, got 0"),
         (lambda: Reinforce(signals(mode=AutoresetMode.NEXT_STEP), Linear()), "env must reset itself in the step that ends an episode"),
+        (lambda: standardized(np.array([1.0, np.nan])), r"G must hold at least one number, and finite ones, got \[ 1. nan\]"),
+        (lambda: standardized(np.array([])), "G must hold at least one number"),
+        (lambda: objective(torch.zeros(3), torch.zeros(3), 0), "n_episodes must be at least 1, got 0"),
         (lambda: objective(torch.zeros(3), torch.zeros(3, 1), 1), r"G must have the shape of L, \(3,\), got \(3, 1\)"),
     ],
 )

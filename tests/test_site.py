@@ -56,8 +56,10 @@ IMAGES = """() => [...document.images].filter(
   image => !image.naturalWidth || !image.alt.trim() || /\\.(png|svg|webp|jpe?g|gif)$/.test(image.alt)
 ).map(image => `${image.src.slice(0, 80)} alt="${image.alt}" width=${image.naturalWidth}`)"""
 
-# How far the page can be scrolled sideways, and what sticks out.
+# How far the page can be scrolled sideways and what sticks out; formulas whose left end no scrolling reaches.
 OVERFLOW = """() => {
+  const hidden = [...document.querySelectorAll("mjx-container")].filter(e => e.getBoundingClientRect().left < 0);
+  if (hidden.length) return hidden.map(e => e.textContent);
   const excess = document.scrollingElement.scrollWidth - innerWidth;
   const name = e => `${e.localName}.${e.className}`;
   return excess > 0 ? [`${excess} px`, ...[...document.body.querySelectorAll("*")]

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 def digest() -> str:
     """Return a digest of what a notebook's outputs depend on, besides itself."""
-    files = [f for f in (ROOT / "pgcourse").rglob("*.*") if f.suffix != ".pyc"]
+    kinds = (".py", ".mplstyle")
+    files = [f for f in (ROOT / "pgcourse").iterdir() if f.suffix in kinds]
     state = hashlib.sha256()
     for file in [*sorted(files), ROOT / "requirements.txt"]:
         state.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())

@@ -14,7 +14,7 @@ BOOK = Path(__file__).parents[1]
 
 def setup_cell() -> list[str]:
     """Return the cell's lines: install the package where it is missing, no more."""
-    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text())
+    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
     return [
         "try:\n",
         "    import pgcourse  # noqa: F401\n",
@@ -25,10 +25,11 @@ def setup_cell() -> list[str]:
 
 def main():
     for path in sorted(BOOK.glob("*.ipynb")):
-        notebook = json.loads(path.read_text())
+        notebook = json.loads(path.read_text(encoding="utf-8"))
         first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
         first["source"], first["metadata"] = setup_cell(), {"tags": ["remove-cell"]}
-        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(notebook, indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
