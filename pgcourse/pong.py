@@ -138,7 +138,8 @@ class Pong(VectorEnv):
         return info | {"over": over, "score": self._score.copy()}
 
     def close_extras(self, **kwargs):
-        self._console.close()
+        if hasattr(self, "_console"):  # else the constructor failed, and older Gymnasiums close all the same
+            self._console.close()
 
     @staticmethod
     def _halved(screen: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What importing the package costs, and what the extension of the book sees of it."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -35,6 +36,12 @@ def test_every_module_is_documented(module):
     for name, thing in vars(imported).items():
         if callable(thing) and getattr(thing, "__module__", "") == imported.__name__ and not name.startswith("_"):
             assert thing.__doc__, f"{module}.{name}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_relative_links_of_a_page_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_version_is_the_installed_one():
