@@ -88,7 +88,7 @@ class Pong(VectorEnv):
             "pong",
             n_games,
             img_height=105,
-            img_width=80,  # halved by the console itself, in C++
+            img_width=80,  # halved by ALE itself, in C++
             stack_num=1,
             maxpool=False,
             reward_clipping=False,
