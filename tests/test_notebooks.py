@@ -103,7 +103,7 @@ def test_exercises_have_solutions(cells):
     exercises = prose(cells).split("## Exercises")[1].split("\n## ")[0]
     numbers = re.findall(r"^\*\*(\d+\.\d+)\*\*", exercises, flags=re.M)
     assert len(numbers) >= 3
-    assert exercises.count("{dropdown} Solution") == len(numbers)
+    assert exercises.count("<summary>Solution</summary>") == len(numbers)  # folds here, in JupyterLab and in Colab
 
 
 def test_equations_are_numbered_in_order_and_references_point_at_them(cells):
