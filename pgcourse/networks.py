@@ -3,12 +3,24 @@
 Slides 3, 12–15 and 24.
 """
 
+import contextlib
 import math
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Run the block on one thread: small networks are no faster on two, and sums come out the same whatever the number of cores."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 class Policy(nn.Module):
@@ -65,6 +77,53 @@ class Policy(nn.Module):
         """
         steps = self.probabilities(s).cumsum(axis=1)
         return (steps[:, :-1] < rng.random((len(steps), 1))).sum(axis=1)
+
+    def greedy(self, s) -> np.ndarray:
+        """Return the most probable action for each state, the first of equals: integers, shape (N,).
+
+        Raises:
+            ValueError: as ``probabilities``.
+        """
+        return self.probabilities(s).argmax(axis=1)
+
+
+class SoftmaxPolicy(Policy):
+    """One hidden layer and a softmax: states of n numbers in, the probabilities of K actions out.
+
+    h = max(0, W₁s + b₁)        z = W₂h + b₂        π(k∣s) = e^zₖ / Σⱼ e^zⱼ
+
+    Args:
+        n_inputs: length of a state, at least 1.
+        n_actions: K, at least 2.
+        n_hidden: hidden units, at least 1.
+        seed: of the initial weights, which are PyTorch's own choice: uniform in ±1/√(number of inputs).
+
+    Raises:
+        ValueError: if a size is too small.
+
+    Slides 3 and 24.
+    """
+
+    def __init__(self, n_inputs: int, n_actions: int, n_hidden: int = 64, *, seed: int = 0):
+        super().__init__()
+        for name, size, least in (("n_inputs", n_inputs, 1), ("n_actions", n_actions, 2), ("n_hidden", n_hidden, 1)):
+            if size < least:
+                raise ValueError(f"{name} must be at least {least}, got {size}")
+        self.n_inputs = n_inputs
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.layers = nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_actions))
+
+    def logits(self, s) -> Tensor:
+        """Return z, shape (N, K), for states of shape (N, n_inputs).
+
+        Raises:
+            ValueError: if the states have another shape.
+        """
+        s = torch.as_tensor(s, dtype=next(self.parameters()).dtype)
+        if s.ndim != 2 or s.shape[1] != self.n_inputs:
+            raise ValueError(f"s must have shape (N, {self.n_inputs}), got {tuple(s.shape)}")
+        return self.layers(s)
 
 
 class PixelPolicy(Policy):

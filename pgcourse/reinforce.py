@@ -7,6 +7,7 @@ With G = 1 this is maximum likelihood, and the actions taken are the labels. REI
 Slides 20–26 and 35–36; Williams (1992), theorem 1.
 """
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -85,7 +86,8 @@ class Reinforce:
     """Monte Carlo policy gradient over many environments at once.
 
     Every ``update()`` plays until at least ``batch_size`` decisions belong to finished episodes, and takes one step with these. What is
-    unfinished goes on, and counts when it has ended; its first actions were then drawn with slightly older weights.
+    unfinished goes on, and counts when it has ended; its first actions were then drawn with slightly older weights. The first update waits
+    until every environment has finished an episode: the first to finish are the short ones.
 
     Args:
         env: a Gymnasium vector environment that resets itself in the step that ends an episode (``AutoresetMode.SAME_STEP``).
@@ -122,8 +124,12 @@ class Reinforce:
         self.optimizer = torch.optim.Adam(policy.parameters(), lr=eta, maximize=True)
         self.n_steps = 0
         self._rng = np.random.default_rng(seed)
-        self._s, _ = env.reset(seed=seed)
-        self._open: list[list] = [[] for _ in range(env.num_envs)]  # of each environment, the steps of its unfinished episode
+        self._begin()
+
+    def _begin(self):
+        self._s, _ = self.env.reset(seed=int(self._rng.integers(2**30)))  # drawn, for seed and seed + 1 would share environments
+        self._open: list[list] = [[] for _ in range(self.env.num_envs)]  # of each environment, the steps of its unfinished episode
+        self._first = np.ones(self.env.num_envs, bool)  # whether that is the first
 
     def update(self) -> Update:
         """Play, credit, take one step: one turn of slide 36's loop."""
@@ -143,20 +149,42 @@ class Reinforce:
         returns = np.array([e.r.sum() for e in episodes])
         return Update(self.n_steps, returns, J.item(), self._slope(), -L.mean().item())
 
+    def state_dict(self) -> dict:
+        """Return a copy of all that the next updates depend on, except what the environments are in the middle of."""
+        state = {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "n_steps": self.n_steps,
+        }
+        return copy.deepcopy(state)  # PyTorch's are the tensors themselves, which the next update changes
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a state, with new episodes; those that were under way are given up.
+
+        Raises:
+            RuntimeError: if the weights have other names or shapes.
+        """
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # else two that load it would share Adam's moments
+        self._rng.bit_generator.state = state["rng"]
+        self.n_steps = state["n_steps"]
+        self._begin()
+
     def _slope(self) -> float:
         return torch.cat([w.grad.flatten() for w in self.policy.parameters() if w.grad is not None]).norm().item()
 
     def _collect(self) -> list[Episode]:
         """Play until the finished episodes hold enough steps, and return them."""
         finished: list[Episode] = []
-        while sum(len(e.r) for e in finished) < self.batch_size:
+        while sum(len(e.r) for e in finished) < self.batch_size or self._first.any():
             a = self.policy.sample(self._s, self._rng)
             s, r, terminated, truncated, _ = self.env.step(a)
             for k, steps in enumerate(self._open):
                 steps.append((self._s[k], a[k], r[k]))
                 if terminated[k] or truncated[k]:
                     finished.append(Episode(*(np.array(column) for column in zip(*steps, strict=True))))
-                    self._open[k] = []
+                    self._open[k], self._first[k] = [], False
             self._s = s
             self.n_steps += len(a)
         return finished

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgcourse.networks import PixelPolicy, Policy
+from pgcourse.networks import PixelPolicy, Policy, SoftmaxPolicy
 
 
 def frames(n, n_pixels=6400, n_on=30, seed=0):
@@ -95,6 +95,77 @@ def test_a_policy_that_has_diverged_says_so():
         policy.w[0, 1] = torch.nan
     with pytest.raises(ValueError, match="the policy must give finite scores, got nan; a smaller eta may help"):
         policy.sample(np.zeros(2, int), np.random.default_rng(0))
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(2, 4), st.integers(1, 7), st.integers(0, 2**32))
+def test_softmax_policy_is_the_formula_of_its_docstring(n, n_inputs, n_actions, n_hidden, seed):
+    """In NumPy, with the same weights."""
+    policy, s = SoftmaxPolicy(n_inputs, n_actions, n_hidden, seed=seed).double(), np.random.default_rng(seed).normal(size=(n, n_inputs))
+    W1, b1, W2, b2 = (w.detach().numpy() for w in policy.parameters())
+    h = np.maximum(0, s @ W1.T + b1)
+    z = h @ W2.T + b2
+    y = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(policy.logits(s).detach().numpy(), z, atol=1e-12)
+    np.testing.assert_allclose(policy.probabilities(s), y, atol=1e-12)
+    a = np.arange(n) % n_actions
+    np.testing.assert_allclose(policy.log_prob(s, a).detach().numpy(), np.log(y[np.arange(n), a]), atol=1e-12)
+
+
+def test_softmax_policys_first_weights_are_uniform_within_one_over_the_root_of_the_inputs():
+    """The largest of 20,000 is within 0.1 % of the bound, but for 0.999²⁰⁰⁰⁰ ≈ 10⁻⁹; the variance, to six standard errors."""
+    W1, b1, W2, b2 = SoftmaxPolicy(100, 200, 200, seed=1).parameters()
+    assert (W1.shape, b1.shape, W2.shape, b2.shape) == ((200, 100), (200,), (200, 200), (200,))
+    for w, n_inputs in ((W1, 100), (W2, 200)):
+        assert 0.999 / np.sqrt(n_inputs) < w.abs().max() <= 1 / np.sqrt(n_inputs) * (1 + 1e-6)
+        assert w.var().item() == pytest.approx(1 / (3 * n_inputs), rel=6 * np.sqrt(0.8 / w.numel()))
+    for b, n_inputs in ((b1, 100), (b2, 200)):
+        assert b.abs().max() <= 1 / np.sqrt(n_inputs) * (1 + 1e-6)
+    assert sum(w.numel() for w in SoftmaxPolicy(4, 2).parameters()) == (4 * 64 + 64) + (64 * 2 + 2)
+
+
+@pytest.mark.parametrize("make", [lambda seed: SoftmaxPolicy(4, 2, seed=seed), lambda seed: PixelPolicy(3, n_pixels=5, seed=seed)])
+def test_weights_depend_on_their_seed_alone(make):
+    weights = []
+    for disturbance, seed in [(1, 0), (2, 0), (2, 1)]:
+        torch.manual_seed(disturbance)
+        before = torch.get_rng_state()
+        weights.append(torch.cat([w.detach().flatten() for w in make(seed).parameters()]))
+        assert torch.get_rng_state().equal(before)
+    assert weights[0].equal(weights[1])
+    assert not weights[0].equal(weights[2])
+
+
+def test_greedy_takes_the_most_probable_action_and_of_equals_the_first():
+    policy = Table(4, 3)
+    with torch.no_grad():
+        policy.w[:] = torch.tensor([[0.0, 1, 2], [2, 1, 0], [1, 3, 3], [5, 5, 5]])
+    assert policy.greedy([0, 1, 2, 3, 0]).tolist() == [2, 0, 1, 0, 2]
+    pixels, x = PixelPolicy(seed=2), frames(20)
+    assert (pixels.greedy(x) == (pixels.logit(x) > 0).numpy()).all()
+    with torch.no_grad():
+        policy.w[2] = torch.inf
+    with pytest.raises(ValueError, match="the policy must give finite scores, got inf"):
+        policy.greedy([2])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((0, 2), "^n_inputs must be at least 1, got 0$"),
+        ((4, 1), "^n_actions must be at least 2, got 1$"),
+        ((4, 2, 0), "^n_hidden must be at least 1, got 0$"),
+    ],
+)
+def test_sizes_of_a_softmax_policy_are_checked(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        SoftmaxPolicy(*sizes)
+
+
+@pytest.mark.parametrize("s", [np.zeros((3, 5)), np.zeros(4), np.zeros((2, 3, 4))])
+def test_states_of_another_shape_are_named(s):
+    with pytest.raises(ValueError, match=rf"^s must have shape \(N, 4\), got \({', '.join(map(str, s.shape))},?\)$"):
+        SoftmaxPolicy(4, 2).sample(s, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
