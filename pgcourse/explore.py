@@ -21,6 +21,7 @@ import numpy as np
 MAX_FRAMES = 100
 LABELS = {
     "i": "step i",
+    "n_runs": "runs",
     "eta": "η",
     "gamma": "γ",
     "lam": "λ",

@@ -56,6 +56,21 @@ def surface(ax, a, b, values, path=None, best=None):
     return ax
 
 
+def learning_curves(ax, bands, score):
+    """Draw what ``score`` names against the steps: for each label of bands (steps, middle, low, high) a line, its interval, its name."""
+    for steps, middle, low, high in bands.values():
+        [line] = ax.plot(steps / 1000, middle)
+        ax.fill_between(steps / 1000, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    ax.set(xlabel="thousands of steps", ylabel=score)
+    ax.margins(x=0.02)
+    gap, floor = 0.07 * np.ptp(ax.get_ylim()), -np.inf  # names of lines that end together stand one above the other
+    for label, line in sorted(zip(bands, ax.lines[-len(bands) :], strict=True), key=lambda pair: pair[1].get_ydata()[-1]):
+        x, y = line.get_xdata()[-1], line.get_ydata()[-1]
+        floor = max(y, floor + gap)
+        ax.annotate(label, (x, floor), (4, 0), textcoords="offset points", color=line.get_color(), va="center", annotation_clip=False)
+    return ax
+
+
 def pixels(ax, image, title="", **options):
     """Show an image with square pixels and no axes."""
     ax.imshow(image, **options)

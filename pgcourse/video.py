@@ -1,8 +1,11 @@
 """Frames to a film that plays in the page: mp4 with controls, a poster and a text alternative."""
 
 import base64
+import contextlib
 import html
 import io
+import os
+import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -64,3 +67,63 @@ def show(frames: Iterable[np.ndarray], text: str, *, fps: float = 30):
         f'preload="metadata" poster="data:image/webp;base64,{poster}" src="data:video/mp4;base64,{film}"></video>'
         f"<figcaption>{text}</figcaption></figure>"
     )
+
+
+def has_screen() -> bool:
+    """Return whether a window could be opened."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@contextlib.contextmanager
+def without_screen():
+    """Let pygame draw in the block where there is no screen, without complaints; and without its greeting."""
+    changed = {"PYGAME_HIDE_SUPPORT_PROMPT": "1"} | ({} if has_screen() else {"SDL_VIDEODRIVER": "dummy"})
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def window(frames: Iterable[np.ndarray], title: str, *, fps: float = 30) -> None:
+    """Play frames in a window until they or the reader's patience end (Escape, or the window is closed).
+
+    Args:
+        frames: as for ``mp4``, of any even or odd size; shown enlarged if they are small.
+        title: of the window.
+        fps: frames per second.
+
+    Raises:
+        ValueError: if there is no frame.
+        RuntimeError: if no window can be opened.
+    """
+    if not has_screen() and "SDL_VIDEODRIVER" not in os.environ:
+        raise RuntimeError("no window can be opened, for there is no screen; write a film instead")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    import pygame
+
+    try:
+        pygame.display.init()
+        clock, surface = pygame.time.Clock(), None
+        for frame in frames:
+            picture = pygame.surfarray.make_surface(frame.swapaxes(0, 1))
+            if surface is None:
+                scale = max(1, 480 // frame.shape[0])
+                surface = pygame.display.set_mode((frame.shape[1] * scale, frame.shape[0] * scale))
+                pygame.display.set_caption(title)
+            pygame.transform.scale(picture, surface.get_size(), surface)
+            pygame.display.flip()
+            clock.tick(fps)
+            for event in pygame.event.get():
+                if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
+                    return
+        if surface is None:
+            raise ValueError("frames must hold at least one frame, got none")
+    except pygame.error as error:
+        raise RuntimeError(f"no window can be opened: {error}; write a film instead") from error
+    finally:
+        pygame.display.quit()

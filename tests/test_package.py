@@ -1,9 +1,12 @@
 """What importing the package costs, and what the extension of the book sees of it."""
 
+import inspect
 import re
+import shutil
 import subprocess
 import sys
-from importlib.metadata import version
+import tomllib
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 import pgcourse
 
 ROOT = Path(__file__).parents[1]
-MODULES = sorted(path.stem for path in (ROOT / "pgcourse").glob("[a-z]*.py"))
+MODULES = [*sorted(path.stem for path in (ROOT / "pgcourse").glob("[a-z]*.py")), "records", "__main__"]
 HEAVY = ("torch", "matplotlib", "gymnasium", "ale_py", "ipywidgets", "IPython", "sklearn", "scipy", "numpy")
 
 
@@ -24,9 +27,31 @@ def test_importing_the_package_imports_nothing_heavy():
     assert not imported_by("import pgcourse") & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["logistic", "returns", "explore", "plots", "video"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "logistic",
+        "returns",
+        "explore",
+        "plots",
+        "video",
+        "uncertainty",
+        "checkpoints",
+        "curves",
+        "pong",
+        "tasks",
+        "recipes",
+        "records",
+        "sweeps",
+    ],
+)
 def test_modules_without_networks_do_not_import_torch(module):
     assert "torch" not in imported_by(f"import pgcourse.{module}")
+
+
+@pytest.mark.parametrize("module", ["uncertainty", "checkpoints", "curves", "video", "__main__"])
+def test_modules_of_the_lowest_storey_import_nothing_heavy_but_numpy(module):
+    assert imported_by(f"import pgcourse.{module}") & {*HEAVY, "joblib", "safetensors", "pygame", "distributed"} <= {"numpy"}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -36,6 +61,37 @@ def test_every_module_is_documented(module):
     for name, thing in vars(imported).items():
         if callable(thing) and getattr(thing, "__module__", "") == imported.__name__ and not name.startswith("_"):
             assert thing.__doc__, f"{module}.{name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_method_that_raises_or_takes_something_is_documented(module):
+    for name, thing in vars(__import__(f"pgcourse.{module}", fromlist=["_"])).items():
+        if inspect.isclass(thing) and thing.__module__ == f"pgcourse.{module}" and not getattr(thing, "_is_protocol", False):
+            for method, function in vars(thing).items():
+                if inspect.isfunction(function) and not method.startswith("_") and len(inspect.signature(function).parameters) > 1:
+                    inherited = any(getattr(getattr(base, method, None), "__doc__", None) for base in thing.__mro__)
+                    assert inherited, f"{module}.{name}.{method}"
+
+
+def test_every_package_and_every_record_ships():
+    """What setuptools takes along, from the patterns in pyproject.toml."""
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packages = {path.parent for path in (ROOT / "pgcourse").rglob("__init__.py")}
+    assert {ROOT / name.replace(".", "/") for name in about["packages"]} == packages
+    shipped = {
+        path for name, patterns in about["package-data"].items() for p in patterns for path in (ROOT / name.replace(".", "/")).glob(p)
+    }
+    there = {path for path in (ROOT / "pgcourse").rglob("*.*") if path.suffix not in (".py", ".pyc") and path.is_file()}
+    assert there == shipped
+
+
+def test_the_command_is_installed():
+    [command] = entry_points(group="console_scripts", name="pgcourse")
+    assert command.value == "pgcourse.__main__:app"
+    assert callable(command.load())
+    installed = subprocess.run([shutil.which("pgcourse", path=Path(sys.executable).parent), "list"], capture_output=True, text=True)
+    assert installed.returncode == 0
+    assert "reinforce/cartpole: " in installed.stdout
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

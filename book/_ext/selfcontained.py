@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 def digest() -> str:
     """Return a digest of what a notebook's outputs depend on, besides itself."""
-    kinds = (".py", ".mplstyle")
-    files = [f for f in (ROOT / "pgcourse").iterdir() if f.suffix in kinds]
+    kinds = (".py", ".mplstyle", ".json", ".csv", ".safetensors")
+    files = [f for f in (ROOT / "pgcourse").rglob("*.*") if f.suffix in kinds]
+    files = [f for f in files if ".ipynb_checkpoints" not in f.parts]
     state = hashlib.sha256()
     for file in [*sorted(files), ROOT / "requirements.txt"]:
         state.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())

@@ -1,0 +1,148 @@
+"""Named recipes: each the one place that says which environment, which network and which settings a result was made with.
+
+A recipe is a function that builds an algorithm. The keyword-only arguments of its signature are its settings, their defaults the
+settings of the recorded runs, and the first line of its docstring is what ``pgcourse list`` says. To add one, write it here::
+
+    @recipe("algorithm/task", Task("CartPole-v1"), steps=500_000, every=25_000)
+    def build(task, seed, *, eta=0.01):
+        \"\"\"What it is.\"\"\"
+        return Algorithm(task.make(8), network(seed=seed), eta=eta, seed=seed)
+"""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pgcourse.tasks import PongTask, Task
+
+
+class Recipe(NamedTuple):
+    """How to build an algorithm for a task, and how long to run it."""
+
+    name: str
+    task: Task
+    builder: Callable[..., Any]  # (task, seed, **settings) → algorithm
+    steps: int  # budget in steps of the environment
+    every: int  # steps between two checkpoints, with an evaluation at each
+    n_episodes: int  # of each evaluation on the way
+
+    @property
+    def about(self) -> str:
+        return (inspect.getdoc(self.builder) or "").partition("\n")[0]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        parameters = inspect.signature(self.builder).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def settings(self, **changed) -> dict[str, Any]:
+        """Return the defaults with some of them changed.
+
+        Raises:
+            ValueError: if there is no such setting, or it has another type.
+        """
+        settings = self.defaults
+        for name, value in changed.items():
+            if name not in settings:
+                raise ValueError(f"{self.name} has no setting {name!r}{_nearest(name, settings)}")
+            settings[name] = _like(settings[name], value, name)
+        return settings
+
+    def build(self, seed: int, **changed):
+        """Return the algorithm, at its beginning.
+
+        Raises:
+            ValueError: as ``settings``, and as the algorithm, the network and the environment do.
+        """
+        return self.builder(self.task, seed, **self.settings(**changed))
+
+    def evaluate(self, policy, n_episodes: int, seed: int, *, greedy: bool = False) -> np.ndarray:
+        """Play fresh episodes with a policy, drawing its actions or, if ``greedy``, taking the most probable; return their scores."""
+        from pgcourse.networks import one_thread
+
+        with one_thread():
+            return self.task.play(actor(policy, seed, greedy=greedy), n_episodes, seed)
+
+
+RECIPES: dict[str, Recipe] = {}
+
+
+def recipe(name: str, task: Task, *, steps: int, every: int, n_episodes: int = 20):
+    """Register the function below as a recipe."""
+
+    def register(builder):
+        RECIPES[name] = Recipe(name, task, builder, steps, every, n_episodes)
+        return builder
+
+    return register
+
+
+def get(name: str) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises:
+        ValueError: if there is none, naming those like it.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}{_nearest(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def actor(policy, seed: int, *, greedy: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from observations to actions, whose draws depend on the seed alone.
+
+    Raises:
+        ValueError: if ``seed`` < 0.
+    """
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+    return policy.greedy if greedy else functools.partial(policy.sample, rng=np.random.default_rng([seed, 1]))
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(names)}"
+
+
+def _like(default, value, name):
+    """Return a value, which may be text, in the type of the default."""
+    kind = type(default)
+    if isinstance(value, str) and kind is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        converted = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        converted = None
+    whole = not isinstance(value, str) and kind is int and converted != value
+    if converted is None or whole or (kind is bool) != isinstance(value, bool):
+        raise ValueError(f"{name} must be of type {kind.__name__}, as its default {default!r}, got {value!r}")
+    return converted
+
+
+@recipe("reinforce/cartpole", Task("CartPole-v1"), steps=1_000_000, every=50_000)
+def _(task, seed, *, eta=0.005, gamma=0.99, batch_size=2000, n_hidden=64, n_envs=8, standardize=True):
+    """REINFORCE with discounted reward-to-go, balancing a pole: 4 numbers in, 2 actions, 64 hidden units."""
+    from pgcourse.networks import SoftmaxPolicy
+
+    return _reinforce(task, SoftmaxPolicy(4, 2, n_hidden, seed=seed), seed, eta, gamma, batch_size, n_envs, standardize)
+
+
+@recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=1_000_000, every=200_000, n_episodes=16)
+def _(task, seed, *, eta=0.004, gamma=0.99, batch_size=4096, n_hidden=200, n_envs=16, standardize=True):
+    """REINFORCE with discounted reward-to-go, from pixels to UP or DOWN: the lecture's network of slides 12 to 15."""
+    from pgcourse.networks import PixelPolicy
+
+    return _reinforce(task, PixelPolicy(n_hidden, seed=seed), seed, eta, gamma, batch_size, n_envs, standardize)
+
+
+def _reinforce(task, policy, seed, eta, gamma, batch_size, n_envs, standardize):
+    from pgcourse.reinforce import Reinforce
+    from pgcourse.returns import reward_to_go
+
+    credit = functools.partial(reward_to_go, gamma=gamma)
+    return Reinforce(task.make(n_envs), policy, eta=eta, credit=credit, standardize=standardize, batch_size=batch_size, seed=seed)

@@ -1,0 +1,150 @@
+"""What there is to learn: worlds to train in, to be judged in, and to be filmed in.
+
+A task makes vector environments that reset themselves in the step that ends an episode, plays a policy for a number of whole episodes,
+and films one.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from pgcourse.pong import GAMES
+from pgcourse.video import without_screen
+
+LONGEST = 300  # seconds of a film of Pong, where a rally may go on for ever
+Act = Callable[[np.ndarray], np.ndarray]  # from observations (n, ...) to as many actions
+
+
+class Task:
+    """An environment of Gymnasium, named by its id.
+
+    Args:
+        name: such as "CartPole-v1".
+
+    Raises:
+        ValueError: if Gymnasium knows no such environment.
+    """
+
+    score = "return"  # what ``play`` returns, for the labels of figures
+
+    def __init__(self, name: str):
+        import gymnasium
+
+        try:
+            self.spec = gymnasium.spec(name)
+        except gymnasium.error.Error as error:
+            raise ValueError(f"name must be that of an environment of Gymnasium, got {name!r}: {error}") from error
+        self.name = name
+
+    def make(self, n_envs: int) -> VectorEnv:
+        """Return that many environments side by side.
+
+        Raises:
+            ValueError: if ``n_envs`` < 1.
+        """
+        import gymnasium
+
+        _at_least(1, n_envs=n_envs)
+        return SyncVectorEnv([lambda: gymnasium.make(self.spec)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    def play(self, act: Act, n_episodes: int, seed: int) -> np.ndarray:
+        """Return the undiscounted return of each of ``n_episodes`` fresh episodes, shape (n_episodes,).
+
+        Each environment plays one, for among the first to finish the short ones would be too many.
+
+        Raises:
+            ValueError: if ``n_episodes`` < 1 or ``seed`` < 0.
+        """
+        _at_least(1, n_episodes=n_episodes)
+        _at_least(0, seed=seed)
+        env = self.make(n_episodes)
+        s, _ = env.reset(seed=seed)
+        returns, going = np.zeros(n_episodes), np.ones(n_episodes, bool)
+        while going.any():
+            s, r, terminated, truncated, _ = env.step(act(s))
+            returns += r * going
+            going &= ~(terminated | truncated)
+        env.close()
+        return returns
+
+    def film(self, act: Act, seed: int) -> Iterator[Any]:
+        """Yield the pictures of one episode, each of shape (H, W, 3), uint8.
+
+        Raises:
+            ValueError: if ``seed`` < 0.
+        """
+        import gymnasium
+
+        _at_least(0, seed=seed)
+        with without_screen():
+            env = gymnasium.make(self.spec, render_mode="rgb_array")
+            s, _ = env.reset(seed=seed)
+            picture = env.render()
+        over = False
+        while not over:
+            yield picture
+            s, _, terminated, truncated, _ = env.step(act(s[None])[0])
+            over, picture = terminated or truncated, env.render()
+        yield picture
+        env.close()
+
+    @property
+    def fps(self) -> int:
+        """Pictures per second at which a film runs as fast as the world does."""
+        import gymnasium
+
+        env = gymnasium.make(self.spec)
+        env.close()
+        return env.metadata.get("render_fps", 30)
+
+
+class PongTask(Task):
+    """Pong from pixels: trained on points, judged by the scores of whole games.
+
+    Args:
+        game: "PongDeterministic-v4" or "ALE/Pong-v5", as for ``pong.Pong``.
+
+    Raises:
+        ValueError: if ``game`` is unknown.
+    """
+
+    score = "score"
+    fps = 15  # 60 frames a second, a decision every 4
+
+    def __init__(self, game: str):
+        if game not in GAMES:
+            raise ValueError(f"game must be one of {', '.join(GAMES)}, got {game!r}")
+        self.name = game
+
+    def make(self, n_envs):
+        from pgcourse.pong import Pong
+
+        _at_least(1, n_envs=n_envs)
+        return Pong(n_envs, game=self.name)
+
+    def play(self, act, n_episodes, seed):
+        from pgcourse.pong import play
+
+        _at_least(1, n_episodes=n_episodes)
+        _at_least(0, seed=seed)
+        return play(act, n_episodes, seed=seed, game=self.name).astype(float)
+
+    def film(self, act, seed):
+        from pgcourse.pong import watch
+
+        _at_least(0, seed=seed)
+        points = [0, 0]
+        for moment in watch(lambda moment: int(act(moment.x[None])[0]), LONGEST * self.fps, seed=seed, game=self.name):
+            yield moment.screen
+            if moment.r:
+                points[moment.r > 0] += 1
+            if 21 in points:
+                return
+
+
+def _at_least(least, **named):
+    for name, number in named.items():
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")

@@ -1,0 +1,206 @@
+"""Every recipe builds and learns; what it says of itself is what it was made with."""
+
+import functools
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from pgcourse import recipes
+from pgcourse.tasks import Task
+
+SMALL = {"n_envs": 2, "batch_size": 5}  # of a recipe that has such settings
+cartpole = recipes.get("reinforce/cartpole")
+
+
+@functools.cache
+def unchanged(recipe):
+    return small(recipe)
+
+
+def small(recipe, **changed):
+    algorithm = recipe.build(0, **{name: value for name, value in SMALL.items() if name in recipe.defaults} | changed)
+    algorithm.env.close()  # which the tests below do not step
+    return algorithm
+
+
+@pytest.fixture
+def none_registered(monkeypatch):
+    monkeypatch.setattr(recipes, "RECIPES", {})
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_builds_and_learns_something(name):
+    recipe = recipes.get(name)
+    algorithm = recipe.build(0, **{name: value for name, value in SMALL.items() if name in recipe.defaults})
+    before = [w.detach().clone() for w in algorithm.policy.parameters()]
+    update = algorithm.update()
+    algorithm.env.close()
+    assert update.n_steps >= SMALL["batch_size"]
+    assert len(update.returns)
+    assert any((w != was).any() for w, was in zip(algorithm.policy.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
+def test_every_recipe_says_what_it_is_and_has_a_budget(recipe):
+    assert recipe.about == recipe.builder.__doc__.strip().splitlines()[0]
+    assert recipe.about.endswith(".")
+    assert 1 <= recipe.every <= recipe.steps
+    assert recipe.n_episodes >= 1
+    assert recipes.get(recipe.name) is recipe
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
+def test_settings_are_exactly_the_keyword_only_arguments(recipe):
+    assert recipe.defaults == recipe.settings() == recipe.builder.__kwdefaults__
+    assert set(recipe.defaults) == set(recipe.builder.__code__.co_varnames[2 : 2 + recipe.builder.__code__.co_kwonlyargcount])
+
+
+@pytest.mark.parametrize("recipe", [r for r in recipes.RECIPES.values() if r.name.startswith("reinforce/")], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("eta", 0.123, lambda a: a.optimizer.param_groups[0]["lr"]),
+        ("gamma", 0.5, lambda a: a.credit(np.array([0.0, 1.0]))[0]),
+        ("batch_size", 7, lambda a: a.batch_size),
+        ("n_hidden", 3, lambda a: next(len(b) for b in a.policy.parameters() if b.ndim == 1)),
+        ("n_envs", 3, lambda a: a.env.num_envs),
+        ("standardize", False, lambda a: a.standardize),
+    ],
+)
+def test_every_setting_of_reinforce_arrives(recipe, name, value, read):
+    assert read(unchanged(recipe)) == SMALL.get(name, recipe.defaults[name])
+    assert read(small(recipe, **{name: value})) == value
+
+
+def test_the_seed_decides_the_weights_and_the_course():
+    def course(seed):
+        algorithm = cartpole.build(seed, batch_size=100)
+        updates = [algorithm.update().objective for _ in range(2)]
+        algorithm.env.close()
+        return updates
+
+    assert course(0) == course(0) != course(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ({"batch_size": "500"}, 500),
+        ({"batch_size": 500.0}, 500),
+        ({"batch_size": np.int64(500)}, 500),
+        ({"eta": "0.02"}, 0.02),
+        ({"eta": "1e-3"}, 0.001),
+        ({"eta": 1}, 1.0),
+        ({"standardize": "false"}, False),
+        ({"standardize": "True"}, True),
+        ({"standardize": False}, False),
+    ],
+)
+def test_text_becomes_what_the_default_is(text, value):
+    [name] = text
+    converted = cartpole.settings(**text)
+    assert converted == cartpole.defaults | {name: value}
+    assert type(converted[name]) is type(cartpole.defaults[name])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": "4.5"}, "batch_size must be of type int, as its default {batch_size}, got '4.5'"),
+        ({"batch_size": 4.5}, "batch_size must be of type int, as its default {batch_size}, got 4.5"),
+        ({"batch_size": True}, "batch_size must be of type int, as its default {batch_size}, got True"),
+        ({"batch_size": float("inf")}, "batch_size must be of type int, as its default {batch_size}, got inf"),
+        ({"batch_size": None}, "batch_size must be of type int, as its default {batch_size}, got None"),
+        ({"eta": "fast"}, "eta must be of type float, as its default {eta}, got 'fast'"),
+        ({"eta": True}, "eta must be of type float, as its default {eta}, got True"),
+        ({"eta": [0.1]}, r"eta must be of type float, as its default {eta}, got \[0.1\]"),
+        ({"eta": 10**400}, "eta must be of type float, as its default {eta}, got 1000*"),
+        ({"standardize": "maybe"}, "standardize must be of type bool, as its default {standardize}, got 'maybe'"),
+        ({"standardize": 1}, "standardize must be of type bool, as its default {standardize}, got 1"),
+        ({"btch_size": 1}, "reinforce/cartpole has no setting 'btch_size'; did you mean batch_size.*"),
+        ({"lr": 1}, "reinforce/cartpole has no setting 'lr'; there are {names}"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(changed, message):
+    wanted = message.format(names=", ".join(cartpole.defaults), **cartpole.defaults)
+    with pytest.raises(ValueError, match=f"^{wanted}$"):
+        cartpole.build(0, **changed)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: recipes.get("reinforce/cartpol"), "^there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole"),
+        (lambda: recipes.get("reinforce/pogn"), "^there is no recipe 'reinforce/pogn'; did you mean reinforce/pong"),
+        (lambda: recipes.get("xyz"), f"^there is no recipe 'xyz'; there are {', '.join(recipes.RECIPES)}$"),
+        (lambda: cartpole.build(0, eta=-1), "^eta must be a positive number, got -1.0$"),
+        (lambda: cartpole.build(0, eta="nan"), "^eta must be a positive number, got nan$"),
+        (lambda: cartpole.build(0, n_envs=0), "^n_envs must be at least 1, got 0$"),
+        (lambda: cartpole.build(0, n_hidden=0), "^n_hidden must be at least 1, got 0$"),
+        (lambda: recipes.actor(None, -1), "^seed must be at least 0, got -1$"),
+        (lambda: recipes.actor(cartpole, -1, greedy=True), "^seed must be at least 0, got -1$"),
+        (lambda: recipes.get("reinforce/pong").build(0, n_envs=0), "^n_envs must be at least 1, got 0$"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def global_state():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
+def test_an_evaluation_is_repeatable_whatever_the_global_generators_are_at_and_leaves_them_there(recipe):
+    policy, scores = small(recipe).policy, []
+    for disturbance in (1, 2):
+        random.seed(disturbance)
+        np.random.seed(disturbance)  # noqa: NPY002 (the global generators are those that are meant)
+        torch.manual_seed(disturbance)
+        before = global_state()
+        scores.append(recipe.evaluate(policy, 2, seed=3))
+        assert global_state() == before
+    assert (scores[0] == scores[1]).all()
+    assert scores[0].shape == (2,)
+
+
+def test_another_seed_gives_other_episodes_and_greedy_ones_are_others_again():
+    policy = small(cartpole).policy
+    scores = [
+        cartpole.evaluate(policy, 20, seed=3),
+        cartpole.evaluate(policy, 20, seed=4),
+        cartpole.evaluate(policy, 20, seed=3, greedy=True),
+    ]
+    assert all((a != b).any() for a, b in [(scores[0], scores[1]), (scores[0], scores[2])])
+
+
+def test_greedy_actions_are_the_most_probable_and_others_follow_the_probabilities():
+    """Chi-square with 1 degree of freedom beyond 24 has a probability below 10⁻⁶."""
+    policy, s = small(cartpole).policy, np.random.default_rng(0).normal(size=(50, 4))
+    probabilities = policy.probabilities(s)
+    assert (recipes.actor(policy, 0, greedy=True)(s) == probabilities.argmax(axis=1)).all()
+    drawn = recipes.actor(policy, 0)(np.repeat(s[:1], 10_000, axis=0)).sum()
+    p = probabilities[0, 1]
+    assert (drawn - 10_000 * p) ** 2 / (10_000 * p * (1 - p)) < 24
+
+
+@pytest.mark.usefixtures("none_registered")
+def test_a_recipe_is_a_function_that_registers_under_its_name():
+    task = Task("CartPole-v1")
+
+    @recipes.recipe("nothing/cartpole", task, steps=10, every=5)
+    def build(task, seed, *, eta=0.5):
+        """Nothing at all.
+
+        And more of it.
+        """
+        return task, seed, eta
+
+    known = recipes.get("nothing/cartpole")
+    assert known.about == "Nothing at all."
+    assert (known.steps, known.every, known.n_episodes) == (10, 5, 20)
+    assert known.build(3) == (task, 3, 0.5)
+    assert known.build(3, eta="2") == (task, 3, 2.0)

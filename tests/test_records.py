@@ -1,0 +1,490 @@
+"""What is recorded is found, checked by playing it again, and says where it comes from. At the end: every record that ships."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from pgcourse import checkpoints, recipes, records, sweeps
+from pgcourse.networks import SoftmaxPolicy
+from pgcourse.records import Record
+from pgcourse.tasks import Task
+from pgcourse.uncertainty import band
+
+ROOT = Path(__file__).parents[1]
+NAME, CHANGED = "reinforce/cartpole", {"batch_size": 501}
+SHIPPED = list(records.find())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    sweeps.run(NAME, seeds=3, settings=CHANGED, steps=4000, every=2000, folder=folder, jobs=1, progress=False)
+    return folder
+
+
+@pytest.fixture
+def record(runs, tmp_path):
+    """A finished run, to be tampered with."""
+    [first, *_] = records.find(runs)
+    return Record(shutil.copytree(first.folder, tmp_path / "run"))
+
+
+def rewritten(record, **about):
+    """The run with another run.json: its entries replaced, or taken out where None."""
+    kept = {name: value for name, value in (record.about | about).items() if value is not None}
+    (record.folder / "run.json").write_text(json.dumps(kept), encoding="utf-8")
+    return Record(record.folder)
+
+
+def scored(record, scores):
+    return rewritten(record, result=record.about["result"] | {"scores": list(scores)})
+
+
+def balancing():
+    """A policy by hand that keeps the pole up for all of 500 steps: push to where it falls."""
+    policy = SoftmaxPolicy(4, 2)
+    with torch.no_grad():
+        for w in policy.parameters():
+            w.zero_()
+        policy.layers[0].weight[0, 2:] = torch.tensor([1.0, 0.3])
+        policy.layers[0].weight[1, 2:] = -torch.tensor([1.0, 0.3])
+        policy.layers[2].weight[1, 0] = policy.layers[2].weight[0, 1] = 10_000
+    return policy
+
+
+def test_finished_runs_are_found_by_name_and_settings(runs):
+    loaded = records.load(NAME, runs, **CHANGED)
+    assert [record.seed for record in loaded] == [0, 1, 2]
+    assert [str(record.folder) for record in loaded] == [record.folder.as_posix() for record in records.find(str(runs))]
+    for record in loaded:
+        assert record.finished
+        assert record.label == "reinforce/cartpole batch_size=501"
+        assert record.scores.shape == (100,)
+        assert record.score == record.scores.mean()
+        assert repr(record) == f"Record({str(record.folder)!r})"
+
+
+def test_runs_are_found_in_order_of_settings_and_seed(record, tmp_path):
+    wanted = [("a", {}, 2), ("a", {}, 10), ("a", {"eta": 0.1}, 0), ("b", {}, 1)]
+    for i, (name, changed, seed) in enumerate(reversed(wanted)):
+        rewritten(Record(shutil.copytree(record.folder, tmp_path / "many" / str(i))), recipe=name, changed=changed, seed=seed)
+    assert [(r.name, r.changed, r.seed) for r in records.find(tmp_path / "many")] == wanted
+
+
+def test_a_recorded_run_says_what_it_was_made_with(record):
+    about = record.about
+    assert about["settings"] == recipes.get(NAME).defaults | CHANGED
+    assert (about["budget"], about["every"]) == ([4000, "steps"], 2000)
+    [session] = about["sessions"]
+    assert session.pop("began")[:2] == "20"
+    assert session == records.provenance()
+
+
+def test_the_curve_is_what_training_reported(record):
+    curve, result = record.curve(), record.about["result"]
+    assert (np.diff(curve["n_steps"]) > 0).all()
+    assert [curve[name][-1] for name in ("n_updates", "n_steps", "n_episodes")] == [
+        result[n] for n in ("n_updates", "n_steps", "n_episodes")
+    ]
+    steps, scores = record.evaluations()
+    assert steps[0] == 0
+    assert len(steps) == len(scores) == 3  # before training, at 2,000 and at the end
+    assert steps[-1] == curve["n_steps"][-1]
+
+
+def test_the_policy_plays_as_recorded(record):
+    verdict = record.verify()
+    assert verdict.agrees
+    assert verdict.recorded == record.score
+    assert verdict.low < verdict.played - verdict.recorded < verdict.high
+    played = recipes.get(NAME).evaluate(record.policy(), 100, seed=1)
+    assert verdict.played == played.mean()
+    assert str(verdict).startswith(f"recorded {record.score:.4g}, played again {played.mean():.4g}, difference ")
+    assert str(verdict).endswith(": agrees")
+
+
+def test_other_scores_than_the_policys_are_found_out(record):
+    """Half as much again, some 50 more by the pole's steps: ten standard errors."""
+    verdict = scored(record, 2 * record.scores).verify()
+    assert not verdict.agrees
+    assert str(verdict).endswith(": DISAGREES")
+
+
+def test_another_policy_than_the_recorded_one_is_found_out(record):
+    """Noise instead of weights plays for some 10 to 25 steps, this policy twice as long."""
+    policy = record.policy()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for w in policy.parameters():
+            w.copy_(torch.randn(w.shape, generator=generator))
+    checkpoints.save_weights(record.folder / "policy.safetensors", policy)
+    assert not record.verify().agrees
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_verdict_is_welchs(record, seed):
+    rng = np.random.default_rng(seed)
+    n, m = rng.integers(2, 40, size=2)
+    record = scored(record, rng.normal(rng.uniform(20, 60), rng.uniform(1, 30), m))
+    played = recipes.get(NAME).evaluate(record.policy(), int(n), seed)
+    verdict, oracle = record.verify(int(n), seed), stats.ttest_ind(played, record.scores, equal_var=False)
+    assert verdict.p == pytest.approx(oracle.pvalue, rel=1e-9)
+    assert (verdict.low, verdict.high) == pytest.approx(oracle.confidence_interval(0.95), rel=1e-9)
+    assert (verdict.played, verdict.recorded) == pytest.approx((played.mean(), record.scores.mean()), rel=1e-12)
+
+
+def test_scores_that_do_not_vary_must_be_equal(record):
+    checkpoints.save_weights(record.folder / "policy.safetensors", balancing())
+    verdict = scored(record, [500] * 5).verify(5)
+    assert verdict == (500, 500, 0, 0, 1)
+    assert verdict.agrees
+    verdict = scored(record, [499] * 5).verify(5)
+    assert verdict == (499, 500, 1, 1, 0)
+    assert not verdict.agrees
+    assert scored(record, [499, 501] * 5).verify(5).agrees  # one that varies is enough for an interval
+
+
+def test_half_precision_is_enough(record):
+    """The file holds 16 bits a weight, of which 11 count."""
+    weights = [np.asarray(w.detach()) for w in record.policy().parameters()]
+    assert all((w == w.astype(np.float16)).all() for w in weights)
+    assert (record.folder / "policy.safetensors").stat().st_size < 2 * sum(w.size for w in weights) + 1000
+
+
+def test_an_unfinished_run_is_found_but_not_loaded_and_has_no_score(record, tmp_path):
+    record = rewritten(record, result=None)
+    (record.folder / "policy.safetensors").unlink()
+    assert not record.finished
+    assert [r.folder for r in records.find(tmp_path)] == [record.folder]
+    assert len(record.curve()["n_steps"])
+    message = f"^{record.folder} holds a run that has not finished; go on with: pgcourse resume {record.folder}$"
+    for call in (lambda: record.scores, lambda: record.score, record.verify):
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(ValueError, match=f"^there is no record of reinforce/cartpole batch_size=501 in {tmp_path}; there are none$"):
+        records.load(NAME, tmp_path, **CHANGED)
+
+
+def test_load_names_what_there_is_instead(runs):
+    for call, wanted in [
+        (lambda: records.load(NAME, runs), NAME),
+        (lambda: records.load("nothing/here", runs), "nothing/here"),
+        (lambda: records.load(NAME, runs, batch_size=502), f"{NAME} batch_size=502"),
+        (lambda: records.load(NAME, runs, **CHANGED, eta=0.5), f"{NAME} batch_size=501 eta=0.5"),
+    ]:
+        with pytest.raises(ValueError, match=f"^there is no record of {wanted} in {runs}; there are {NAME} batch_size=501$"):
+            call()
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere", str(tmp_path)):
+        with pytest.raises(ValueError, match=f"^folder must hold a run, got {folder}, where there is no run.json$"):
+            Record(folder)
+    assert list(records.find(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: "null",
+        lambda text: '"text"',
+        lambda text: "{}",
+        *[
+            lambda text, name=name: json.dumps({key: value for key, value in json.loads(text).items() if key != name})
+            for name in ("recipe", "seed", "changed", "settings", "budget", "every")
+        ],
+    ],
+)
+def test_a_damaged_run_json_is_named(record, damage):
+    path = record.folder / "run.json"
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for call in (lambda: Record(record.folder), lambda: list(records.find(record.folder))):
+        with pytest.raises(ValueError, match=f"^{path} is damaged: (JSONDecodeError|KeyError|TypeError): "):
+            call()
+
+
+def test_bytes_that_are_no_text_are_damage(record):
+    (record.folder / "run.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"run.json is damaged: UnicodeDecodeError: "):
+        Record(record.folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text.splitlines()[0] + "\n",  # no row
+        lambda text: text[:-30],  # torn in the middle of the last row
+        lambda text: text[:-3],  # or of its last number
+        lambda text: text.replace("\n0,", "\nzero,"),
+        lambda text: text.replace(",score,", ",scores,"),
+        lambda text: text.partition("\n")[2],  # no names
+        lambda text: text.replace("\n", "\n\n"),
+        lambda text: "\x00" * 100,
+    ],
+)
+def test_a_damaged_curve_is_named(record, damage):
+    path = record.folder / "curve.csv"
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"^{path} is damaged: "):
+        record.evaluations()
+
+
+def test_a_missing_curve_or_policy_is_named(record):
+    (record.folder / "curve.csv").unlink()
+    (record.folder / "policy.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"curve\.csv"):
+        record.curve()
+    with pytest.raises(FileNotFoundError, match=r"policy\.safetensors"):
+        record.policy()
+
+
+def test_weights_of_another_network_are_named(record):
+    path = record.folder / "policy.safetensors"
+    checkpoints.save_weights(path, SoftmaxPolicy(4, 2, 32))
+    with pytest.raises(ValueError, match=rf"^{path} must hold weights layers.0.bias of shape \(64,\), got \(32,\)"):
+        record.policy()
+    checkpoints.save_weights(path, torch.nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=rf"^{path} must hold weights bias of shape None, got \(2,\) \(None: there is no such weight\)$"):
+        record.policy()
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-100], lambda data: b"\xff" * len(data)])
+def test_damaged_weights_are_named(record, damage):
+    path = record.folder / "policy.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"^{path} is damaged \([\d,]+ bytes\): "):
+        record.verify()
+
+
+def test_a_run_of_a_recipe_that_is_gone_is_named(record):
+    with pytest.raises(ValueError, match=r"^there is no recipe 'reinforce/cartpoles'; did you mean reinforce/cartpole"):
+        rewritten(record, recipe="reinforce/cartpoles").verify()
+    with pytest.raises(ValueError, match=r"^reinforce/cartpole has no setting 'momentum'"):
+        rewritten(record, changed={"momentum": 0.9}).policy()
+
+
+def test_verify_needs_two_episodes(record):
+    with pytest.raises(ValueError, match=r"^n_episodes must be at least 2, got 1$"):
+        record.verify(1)
+    with pytest.raises(ValueError, match=r"^seed must be at least 0, got -1$"):
+        record.verify(seed=-1)
+
+
+def recipe_now(monkeypatch, builder):
+    """Let the recipe be another one: as it was recorded it had ``eta=0.5, batch_size=4``."""
+    monkeypatch.setitem(recipes.RECIPES, NAME, recipes.get(NAME)._replace(builder=builder))
+
+
+@pytest.mark.parametrize(
+    ("builder", "stale"),
+    [
+        (lambda task, seed, *, eta=0.5, batch_size=4: None, []),
+        (lambda task, seed, *, batch_size=4, eta=0.5: None, []),
+        (lambda task, seed, *, eta=0.25, batch_size=4: None, ["eta: 0.5 recorded, 0.25 now"]),
+        (lambda task, seed, *, eta=0.5, batch_size=8: None, []),  # this run has its own
+        (lambda task, seed, *, eta=0.5, batch_size=4, clip=False: None, ["clip: None recorded, False now"]),
+        (lambda task, seed, *, batch_size=4: None, ["eta: 0.5 recorded, None now"]),
+        (lambda task, seed, *, eta=0.5: None, ["batch_size: 501 recorded, None now"]),
+        (
+            lambda task, seed, *, rate=0.5: None,
+            ["batch_size: 501 recorded, None now", "eta: 0.5 recorded, None now", "rate: None recorded, 0.5 now"],
+        ),
+    ],
+)
+def test_a_record_is_stale_when_the_recipes_settings_are_others(record, monkeypatch, builder, stale):
+    record = rewritten(record, settings={"eta": 0.5, "batch_size": 501}, changed={"batch_size": 501})
+    recipe_now(monkeypatch, builder)
+    assert record.stale() == stale
+
+
+def test_a_fresh_record_is_not_stale(record):
+    assert record.stale() == []
+
+
+def test_bands_are_those_of_the_evaluations(runs, record):
+    found = records.bands(records.find(runs))
+    assert list(found) == ["reinforce/cartpole batch_size=501"]
+    oracle = band([r.evaluations() for r in records.find(runs)])
+    np.testing.assert_array_equal(found["reinforce/cartpole batch_size=501"], oracle)
+    other = rewritten(record, changed={})
+    found = records.bands([other, *records.find(runs)])
+    assert list(found) == [NAME, "reinforce/cartpole batch_size=501"]
+    steps, scores = other.evaluations()
+    np.testing.assert_array_equal(found[NAME], [steps, scores, scores, scores])  # one run has no width
+
+
+# Where it comes from
+
+
+def git(folder, *arguments):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout.strip()
+
+
+def copied(folder):
+    shutil.copytree(
+        ROOT / "pgcourse", folder / "pgcourse", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.csv", "*.json")
+    )
+    return folder
+
+
+def repository(folder):
+    folder.mkdir(parents=True)
+    git(folder, "init", "-q")
+    (folder / "__init__.py").touch()
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    return folder
+
+
+def commit(folder, **environment):
+    """What the copy of the package in a folder says in a process of its own."""
+    code = "import pgcourse; from pgcourse.records import provenance; print(pgcourse.__file__); print(provenance()['commit'])"
+    options = {"cwd": folder, "env": os.environ | environment, "capture_output": True, "text": True, "check": True}
+    where, found = subprocess.run([sys.executable, "-c", code], **options).stdout.split()
+    assert Path(where).parents[1] == folder
+    return None if found == "None" else found
+
+
+def test_provenance_is_of_this_environment():
+    found = records.provenance()
+    assert found["versions"] == {name: version(name) for name in ("pgcourse", "torch", "gymnasium", "ale-py", "numpy")}
+    assert found["python"] == platform.python_version() == sys.version.split()[0]
+    assert found["processor"].startswith(f"{os.cpu_count()} × ")
+    assert len(found["processor"]) > len(f"{os.cpu_count()} × ")
+    json.dumps(found)
+
+
+def test_provenance_has_the_commit_of_this_checkout():
+    changed = [line for line in git(ROOT, "status", "--porcelain", "-uall", "pgcourse").splitlines() if line.endswith(".py")]
+    assert records.provenance()["commit"] == git(ROOT, "rev-parse", "HEAD") + ("+" if changed else "")
+
+
+def test_a_commit_has_a_plus_when_a_module_is_changed_or_new(tmp_path):
+    checkout = copied(repository(tmp_path / "checkout"))
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "second")
+    head = git(checkout, "rev-parse", "HEAD")
+    (checkout / "notes.py").touch()  # no part of the package
+    (checkout / "pgcourse" / "records" / "run.json").touch()  # what the runs themselves leave
+    assert commit(checkout) == head
+    new = checkout / "pgcourse" / "extra" / "new.py"
+    new.parent.mkdir()
+    new.touch()
+    assert commit(checkout) == f"{head}+"
+    new.unlink()
+    with (checkout / "pgcourse" / "pong.py").open("a") as file:
+        file.write("# changed\n")
+    assert commit(checkout) == f"{head}+"
+    git(checkout, "add", ".")
+    assert commit(checkout) == f"{head}+"
+
+
+def test_a_copy_that_is_no_checkout_has_no_commit(tmp_path):
+    assert commit(copied(tmp_path)) is None
+
+
+def test_a_copy_inside_of_another_repository_does_not_report_its_commit(tmp_path):
+    outer = repository(tmp_path / "outer")
+    assert commit(copied(outer)) is None
+    (outer / ".gitignore").write_text(".venv/\n")
+    assert commit(copied(outer / ".venv" / "lib")) is None
+
+
+def test_a_hook_of_another_repository_does_not_lend_its_commit(tmp_path):
+    """Git sets GIT_DIR for hooks, and what they run."""
+    outer = repository(tmp_path / "outer")
+    copy = copied(tmp_path / "copy")
+    assert commit(copy, GIT_DIR=str(outer / ".git")) is None
+    assert commit(ROOT, GIT_DIR=str(outer / ".git")) == records.provenance()["commit"]
+
+
+def test_what_pip_installed_from_a_repository_has_its_commit(tmp_path):
+    site = copied(tmp_path)
+    about = site / "pgcourse-0.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pgcourse\nVersion: 0.1.0\n")
+    origin = {"url": "https://example.org/pgcourse", "vcs_info": {"vcs": "git", "commit_id": "0123abc"}}
+    (about / "direct_url.json").write_text(json.dumps(origin))
+    assert commit(site) == "0123abc"
+
+
+def test_without_git_there_is_no_commit(tmp_path):
+    assert commit(copied(tmp_path), PATH=str(tmp_path)) is None
+
+
+# The records that ship
+
+
+def test_five_seeds_of_cartpole_are_shipped():
+    assert [record.seed for record in records.load(NAME)][:5] == [0, 1, 2, 3, 4]
+
+
+shipped = pytest.mark.parametrize("record", SHIPPED, ids=lambda record: record.folder.relative_to(records.SHIPPED).as_posix())
+
+
+@shipped
+def test_a_shipped_record_is_finished_and_of_the_recipe_as_it_is(record):
+    assert record.finished
+    assert record.stale() == []
+    recipe = recipes.get(record.name)
+    assert record.about["budget"] == [recipe.steps, "steps"]
+    assert record.about["every"] == recipe.every
+    assert record.changed == {n: v for n, v in record.about["settings"].items() if v != recipe.defaults[n]}
+
+
+@shipped
+def test_a_shipped_record_was_made_from_a_commit(record):
+    """Whoever checks it out has the code that made it."""
+    assert record.about["sessions"]
+    for session in record.about["sessions"]:
+        assert len(session["commit"]) == 40
+        assert set(session["commit"]) <= set("0123456789abcdef")
+        assert session["versions"].keys() == set(records.VERSIONS)
+
+
+@shipped
+def test_a_shipped_curve_is_complete(record):
+    curve, result, every = record.curve(), record.about["result"], record.about["every"]
+    amount, unit = record.about["budget"]
+    assert unit == "steps"
+    assert (np.diff(curve["n_steps"]) > 0).all()
+    assert curve["n_steps"][-1] >= amount > curve["n_steps"][-2]
+    assert [curve[name][-1] for name in ("n_updates", "n_steps", "n_episodes")] == [
+        result[n] for n in ("n_updates", "n_steps", "n_episodes")
+    ]
+    steps, scores = record.evaluations()
+    assert steps[0] == 0
+    assert steps[-1] == curve["n_steps"][-1]
+    assert (np.unique(steps // every) == np.arange(amount // every + 1)).all()  # judged at every checkpoint
+    assert np.isfinite(scores).all()
+
+
+@shipped
+def test_a_shipped_record_lies_in_its_place_and_nothing_beside_it(record):
+    changed = ",".join(f"{name}={value}" for name, value in record.changed.items())
+    assert record.folder == records.SHIPPED / record.name / changed / f"seed-{record.seed}"
+    assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv", "policy.safetensors"}
+
+
+@shipped
+def test_a_shipped_policy_plays_as_recorded(record):
+    """A true record is called a lie once in a million."""
+    verdict = record.verify(100 if type(recipes.get(record.name).task) is Task else 8)  # a game of Pong takes its time
+    assert verdict.agrees, verdict

@@ -1,0 +1,506 @@
+"""Sweeps in real processes that are killed, interrupted, out of room or many at once, against the same runs left in peace."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pgcourse import checkpoints, recipes, sweeps
+from pgcourse.records import find
+from pgcourse.tasks import Task
+
+resource = pytest.importorskip("resource", reason="needs signals and limits on resources, which Windows has not")
+
+WAIT = 120  # seconds, for anything; on a busy machine nothing here takes a quarter of that
+SETTINGS = {"eta": 0.0005, "gamma": 0.95, "batch_size": 200, "n_hidden": 8, "n_envs": 8, "standardize": True}
+LONG = {"settings": SETTINGS, "steps": 10_000, "every": 2_000}  # about a second, with 5 checkpoints
+SHORT = {"steps": 100, "every": 100, "progress": False, "jobs": 1}
+FILES = ["curve.csv", "policy.safetensors", "run.json"]
+
+
+def command(folder, *more):
+    sets = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    return ["run", "reinforce/cartpole", "--steps", 10_000, "--every", 2_000, *sets, "--folder", folder, *more]
+
+
+@contextlib.contextmanager
+def processes():
+    """Give a function that starts a process, with a group of its own; see that nothing is left of any."""
+    started = []
+
+    def start(*words, program=("-m", "pgcourse"), **options):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([sys.executable, *program, *map(str, words)], start_new_session=True, **(pipes | options)))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate(timeout=WAIT)
+
+
+@pytest.fixture
+def start():
+    with processes() as start:
+        yield start
+
+
+def until(condition, process, interval=0.003):
+    """Wait for something to become true while a process is at work; return it."""
+    end = time.monotonic() + WAIT
+    while not (value := condition()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(interval)
+    return value
+
+
+def end(process):
+    """Wait for a process to end; return its exit code, what it wrote, and whether some of its own are left."""
+    out, err = process.communicate(timeout=WAIT)
+    limit = time.monotonic() + 5
+    while any(os.getpgid(p.pid) == process.pid for p in psutil.process_iter() if alive(p)) and time.monotonic() < limit:
+        time.sleep(0.02)
+    return process.returncode, out, err, time.monotonic() >= limit
+
+
+def alive(p):
+    try:
+        return p.status() != psutil.STATUS_ZOMBIE and os.getpgid(p.pid) > 0
+    except (psutil.Error, ProcessLookupError):
+        return False
+
+
+def begun(folder):
+    """The folders of runs that have a checkpoint and no result."""
+    return sorted({p.parent for p in Path(folder).rglob("checkpoint-*.safetensors")} - {r.folder for r in find(folder) if r.finished})
+
+
+def outcome(record):
+    """All that a finished run leaves, without what clocks decide."""
+    assert sorted(p.name for p in record.folder.iterdir()) == FILES
+    curve = record.curve()
+    assert (np.diff(curve["n_updates"]) > 0).all()
+    assert (np.diff(curve["n_steps"]) > 0).all()
+    rows = [line.split(",") for line in (record.folder / "curve.csv").read_text().splitlines()]
+    clock = rows[0].index("seconds")
+    about = {name: value for name, value in record.about.items() if name != "sessions"}
+    about["result"] = {name: value for name, value in about["result"].items() if name != "seconds"}
+    return about, [row[:clock] + row[clock + 1 :] for row in rows], (record.folder / "policy.safetensors").read_bytes()
+
+
+def outcomes(folder):
+    return [outcome(record) for record in find(folder)]
+
+
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory):
+    """Three runs that nothing happened to."""
+    return sweeps.run("reinforce/cartpole", seeds=3, **LONG, jobs=1, progress=False, folder=tmp_path_factory.mktemp("peace"))
+
+
+@pytest.fixture(scope="module")
+def expected(peace):
+    results = [outcome(record) for record in peace]
+    assert len(results[0][1]) > 30
+    assert len({policy for _, _, policy in results}) == 3
+    return results
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_workers_are_left():
+    yield
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(kill_workers=True)
+
+
+def test_killed_and_called_again_it_ends_as_if_never_killed(tmp_path, start, expected):
+    process = start(*command(tmp_path))
+    until(lambda: begun(tmp_path), process)
+    process.kill()
+    assert process.wait(WAIT) == -signal.SIGKILL
+    [record] = find(tmp_path)
+    assert not record.finished
+    code, out, err, some_left = end(start(*command(tmp_path)))
+    assert code == 0, err
+    assert not some_left
+    assert str(record.folder) in out
+    assert outcomes(tmp_path) == expected[:1]
+    assert [len(record.about["sessions"]) for record in find(tmp_path)] == [2]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_after_ctrl_c_it_says_how_to_go_on_and_leaves_no_process(tmp_path, start, expected, jobs):
+    folder = tmp_path / "My Runs"  # capitals and a blank must survive
+    process = start(*command(folder, "--seeds", jobs, "--jobs", jobs))
+    until(lambda: begun(folder), process)
+    os.killpg(process.pid, signal.SIGINT)
+    code, _, err, some_left = end(process)
+    assert code == 130
+    assert not some_left
+    for word in ("Traceback", "leaked", "Warning", "Exception"):
+        assert word not in err
+    said = re.split("[\r\n]+", err.rstrip())[-1]
+    assert re.fullmatch(r"Stopped.*\. Go on with the same call, or with: pgcourse resume .*", said)
+    program, verb, where = shlex.split(said.partition("or with: ")[2])
+    assert (program, verb) == ("pgcourse", "resume")
+    if jobs == 1:
+        assert re.match(rf"Stopped at step [\d,]+; the last checkpoint is {checkpoints.latest(begun(folder)[0])}\.", said)
+        assert [outcome(record) for record in sweeps.resume(where, jobs=1, progress=False)] == expected[:1]
+    else:
+        assert Path(where) in begun(folder)[0].parents
+
+
+def test_if_it_is_killed_with_workers_the_same_call_waits_for_what_they_still_do(tmp_path, start, expected):
+    """One worker is killed too: its run is taken over, while that of the other, if it has begun, is waited for."""
+    process = start(*command(tmp_path, "--seeds", 2, "--jobs", 2))
+    [folder, *_] = until(lambda: begun(tmp_path), process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait(WAIT)
+    holder(folder, workers).kill()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* is being run by another process; waiting for it")
+        sweeps.run("reinforce/cartpole", seeds=2, **LONG, jobs=1, progress=False, folder=tmp_path)
+    assert outcomes(tmp_path) == expected[:2]
+
+
+def test_two_that_are_started_at_once_make_one_record(tmp_path, start, expected):
+    ends = [end(process) for process in [start(*command(tmp_path)) for _ in range(2)]]
+    assert [code for code, *_ in ends] == [0, 0]
+    assert ends[0][1] == ends[1][1] != ""
+    assert outcomes(tmp_path) == expected[:1]
+    assert [len(record.about["sessions"]) for record in find(tmp_path)] == [1]
+
+
+def holder(folder, processes):
+    """The one of some processes that has the lock of a run: it keeps it open, while the others look at it for a moment now and then."""
+    for _ in range(1000):
+        have = [p for p in processes if any(f.path == str(folder / ".lock") for f in psutil.Process(p.pid).open_files())]
+        if len(have) == 1:
+            return have[0]
+        time.sleep(0.003)
+    raise AssertionError
+
+
+def test_in_parallel_it_comes_out_the_same(tmp_path, expected, capsys):
+    sweeps.run("reinforce/cartpole", seeds=3, **LONG, jobs=2, folder=tmp_path)
+    assert outcomes(tmp_path) == expected
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "30,000 of 30,000 steps" in err
+    assert "3/3 runs" in err
+
+
+def test_after_many_that_are_done_the_rest_is_done_in_parallel(tmp_path, peace):
+    """Joblib, left alone, puts what follows on quick tasks into one batch, for one worker."""
+    runs = tmp_path / peace[0].folder.parent.relative_to(peace[0].folder.parents[3])
+    for seed in range(40):
+        shutil.copytree(peace[0].folder, runs / f"seed-{seed}")
+        (runs / f"seed-{seed}" / "run.json").write_text(json.dumps(peace[0].about | {"seed": seed}))
+    sweeps.run("reinforce/cartpole", seeds=42, **LONG, jobs=2, progress=False, folder=tmp_path)
+    began = runs.stat().st_mtime_ns  # when the last folder was made in it
+    assert all(began < (runs / f"seed-{seed}" / "policy.safetensors").stat().st_mtime_ns for seed in (40, 41))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_if_some_runs_fail_the_others_are_finished_first(tmp_path, jobs):
+    """One setting is not allowed; with the other, weights leave the numbers there are."""
+    call = {"settings": {"eta": [-1, 0.001, 1e39]}, "seeds": 2, "folder": tmp_path} | SHORT | {"steps": 5000, "jobs": jobs}
+    for _ in range(2):
+        with pytest.raises(RuntimeError) as error:
+            sweeps.run("reinforce/cartpole", **call)
+        first, *failures = str(error.value).splitlines()
+        assert first == "4 of 6 runs failed:"
+        reasons = ["eta must be a positive number, got -1.0"] * 2 + ["value cannot be converted to type float without overflow"] * 2
+        folders = [f"{tmp_path}/reinforce/cartpole/eta={eta}/seed-{seed}" for eta in (-1.0, 1e39) for seed in (0, 1)]
+        assert failures == [f"{folder}: {reason}" for folder, reason in zip(folders, reasons, strict=True)]
+        finished = [record for record in find(tmp_path) if record.finished]
+        assert [(record.changed, record.seed) for record in finished] == [({"eta": 0.001}, 0), ({"eta": 0.001}, 1)]
+        for record in finished:
+            outcome(record)
+    with pytest.raises(RuntimeError, match=r"^2 of 4 runs failed:\n"):
+        sweeps.resume(tmp_path, jobs=jobs, progress=False)
+
+
+def test_if_a_worker_is_killed_it_is_an_error_and_the_same_call_does_the_rest(tmp_path, expected):
+    call = {"seeds": 2, **LONG, "progress": False, "folder": tmp_path}
+
+    def kill():
+        while not begun(tmp_path):
+            time.sleep(0.003)
+        holder(begun(tmp_path)[0], psutil.Process().children(recursive=True)).kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(RuntimeError, match=r"A worker process managed by the executor was unexpectedly terminated"):
+        sweeps.run("reinforce/cartpole", jobs=2, **call)
+    thread.join()
+    sweeps.run("reinforce/cartpole", jobs=1, **call)
+    assert outcomes(tmp_path) == expected[:2]
+
+
+def test_every_combination_runs_once_and_not_again(tmp_path):
+    default = recipes.get("reinforce/cartpole").defaults
+    tried = {"n_hidden": [8, str(default["n_hidden"])], "eta": default["eta"], "batch_size": (50, 60)}
+    call = {"seeds": [3, 0, 3], "settings": tried, "folder": tmp_path} | SHORT
+    done = sweeps.run("reinforce/cartpole", **call)
+    assert [(r.changed, r.seed) for r in done] == [
+        (changed | {"batch_size": size}, seed) for changed in ({"n_hidden": 8}, {}) for size in (50, 60) for seed in (3, 0)
+    ]
+    assert done[0].folder == tmp_path / "reinforce/cartpole/batch_size=50,n_hidden=8/seed-3"
+    assert done[-1].folder == tmp_path / "reinforce/cartpole/batch_size=60/seed-0"
+    assert len(list(find(tmp_path))) == 8
+    for record in done:
+        outcome(record)
+        assert record.about["settings"] == default | record.changed
+        assert len(record.scores) == sweeps.N_EPISODES
+        assert [list(session) for session in record.about["sessions"]] == [["began", "commit", "versions", "python", "processor"]]
+    files = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()}
+    again = sweeps.run("reinforce/cartpole", **call)
+    assert [r.about for r in again] == [r.about for r in done]
+    assert [r.about for r in sweeps.resume(tmp_path, jobs=1, progress=False)] == [r.about for r in find(tmp_path)]
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+def test_the_recipes_own_settings_have_a_folder_without_a_name(tmp_path):
+    [record] = sweeps.run("reinforce/cartpole", seeds=np.arange(1, 2), steps=np.int64(50), progress=False, folder=tmp_path)
+    assert record.folder == tmp_path / "reinforce/cartpole/seed-1"
+    assert record.changed == {}
+    assert record.about["budget"] == [50, "steps"]
+    assert record.about["every"] == recipes.get("reinforce/cartpole").every
+
+
+def test_what_it_left_when_killed_after_the_result_is_cleared_by_the_next_call(tmp_path):
+    [record] = sweeps.run("reinforce/cartpole", folder=tmp_path, **SHORT)
+    checkpoints.add(record.folder, 3, {})
+    (record.folder / ".lock").touch()
+    sweeps.run("reinforce/cartpole", folder=tmp_path, **SHORT)
+    outcome(record)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"steps": 200}, r"budget \[100, 'steps'\], not \[200, 'steps'\]"),
+        ({"steps": None, "episodes": 100}, r"budget \[100, 'steps'\], not \[100, 'episodes'\]"),
+        ({"every": 50}, "every 100, not 50"),
+    ],
+)
+def test_a_folder_holds_a_run_with_one_budget(tmp_path, other, message):
+    [record] = sweeps.run("reinforce/cartpole", folder=tmp_path, **SHORT)
+    before = outcome(record)
+    with pytest.raises(ValueError, match=f"^{record.folder} holds a run with {message}; choose another folder, or delete this one$"):
+        sweeps.run("reinforce/cartpole", folder=tmp_path, **(SHORT | other))
+    assert outcome(record) == before
+
+
+class Disturbed(Task):
+    """CartPole, where something happens in one evaluation."""
+
+    def __init__(self, at, happen):
+        super().__init__("CartPole-v1")
+        self.at, self.happen, self.n_evaluations = at, happen, 0
+
+    def play(self, act, n_episodes, seed):
+        self.n_evaluations += 1
+        if self.at == (self.n_evaluations if n_episodes < sweeps.N_EPISODES else "end"):
+            self.happen()
+        return super().play(act, n_episodes, seed)
+
+
+@contextlib.contextmanager
+def disturbed(monkeypatch, at, happen):
+    with monkeypatch.context() as patch:
+        patch.setitem(recipes.RECIPES, "reinforce/cartpole", recipes.get("reinforce/cartpole")._replace(task=Disturbed(at, happen)))
+        yield
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's limits on another process")
+def test_when_the_disk_becomes_full_the_command_says_so_and_with_room_goes_on(tmp_path, start, expected):
+    process = start(*command(tmp_path))
+    until(lambda: begun(tmp_path), process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (500, 500))
+    code, out, err, _ = end(process)
+    [folder] = begun(tmp_path)
+    assert (code, out) == (1, "")
+    assert "Traceback" not in err
+    assert re.search(rf"Error: .*\[Errno 27\] File too large; .* whole: '{folder}/.*'\n$", err, re.DOTALL)
+    assert checkpoints.load(checkpoints.latest(folder))["now"]["n_steps"] >= 2000
+    sweeps.run("reinforce/cartpole", **LONG, jobs=1, progress=False, folder=tmp_path)
+    assert outcomes(tmp_path) == expected[:1]
+
+
+@pytest.mark.parametrize(
+    ("at", "n_bytes", "message", "n_checkpoints"),
+    [
+        (2, 1000, "what was written before is whole: '{}/checkpoint-0000000..\\.safetensors'", 0),
+        (3, 500, "rows up to the last checkpoint are whole: '{}/curve\\.csv'", 1),
+        (3, 3000, "what was written before is whole: '{}/checkpoint-0000000..\\.safetensors'", 1),
+        ("end", 500, "what was written before is whole: '{}/run\\.json'", 2),
+    ],
+)
+def test_whatever_is_being_written_when_the_disk_is_full_nothing_is_lost(
+    tmp_path, monkeypatch, expected, at, n_bytes, message, n_checkpoints
+):
+    call = LONG | {"jobs": 1, "progress": False, "folder": tmp_path}
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limit[1]))
+
+    try:
+        with disturbed(monkeypatch, at, fill), pytest.raises(RuntimeError) as error:
+            sweeps.run("reinforce/cartpole", **call)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    [record] = find(tmp_path)
+    assert re.search(message.format(record.folder), str(error.value))
+    there = sorted(record.folder.glob("*.safetensors"))
+    assert [checkpoints.load(path).keys() for path in there if path.name != "policy.safetensors"] == [{"algorithm", "now"}] * n_checkpoints
+    assert not list(record.folder.glob(".*.part"))
+    sweeps.run("reinforce/cartpole", **call)
+    assert outcomes(tmp_path) == expected[:1]
+
+
+@contextlib.contextmanager
+def unwritable(folder):
+    folder.chmod(0o555)
+    root = os.geteuid() == 0  # who may write everywhere, so that someone else must try
+    try:
+        if root:
+            os.seteuid(65534)
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_where_it_may_not_write_it_says_so_and_loses_nothing(monkeypatch, expected):
+    call = LONG | {"jobs": 1, "progress": False}
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        with unwritable(folder), pytest.raises(PermissionError, match=f"Permission denied: '{folder}/reinforce'"):
+            sweeps.run("reinforce/cartpole", **call, folder=folder)
+        assert not list(folder.iterdir())
+        with disturbed(monkeypatch, 3, stop), pytest.raises(KeyboardInterrupt, match=r"^stopped at step 4,.* Go on with the same call"):
+            sweeps.run("reinforce/cartpole", **call, folder=folder)
+        [record] = find(folder)
+        before = {p: p.read_bytes() for p in record.folder.iterdir()}
+        with unwritable(record.folder), pytest.raises(PermissionError, match=f"Permission denied: '{record.folder}/"):
+            sweeps.run("reinforce/cartpole", **call, folder=folder)
+        assert {p: p.read_bytes() for p in record.folder.iterdir()} == before
+        sweeps.run("reinforce/cartpole", **call, folder=folder)
+        assert outcomes(folder) == expected[:1]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_folder_that_is_a_file_is_an_error(tmp_path, jobs):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(OSError, match=f"'{path}.*'"):
+        sweeps.run("reinforce/cartpole", seeds=2, folder=path, **(SHORT | {"jobs": jobs}))
+    with pytest.raises(ValueError, match=f"folder must hold a run, got {path}, where there is none"):
+        sweeps.resume(path)
+    assert path.read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def unreachable():
+    """Two that look for a scheduler in vain, started early because that takes ten seconds."""
+    with processes() as start, tempfile.TemporaryDirectory() as folder:
+        yield [start(*command(folder, "--scheduler", address)) for address in ("tcp://127.0.0.1:1", "nonsense")]
+
+
+@pytest.fixture
+def cluster(tmp_path, start):
+    """The address of a Dask scheduler, and its two workers."""
+
+    def dask(*words, log):
+        with log.open("w") as stderr:
+            return start(*words, "--no-dashboard", program=("-m", "dask"), stdout=subprocess.DEVNULL, stderr=stderr)
+
+    file = tmp_path / "scheduler.json"
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", 0, "--scheduler-file", file, log=tmp_path / "scheduler.log")
+    address = json.loads(until(lambda: file.exists() and (text := file.read_text()).endswith("}") and text, scheduler))["address"]
+    logs = [tmp_path / "worker-0.log", tmp_path / "worker-1.log"]
+    options = ["--host", "127.0.0.1", "--nthreads", 1, "--no-nanny", "--local-directory", tmp_path / "scratch"]
+    workers = [dask("worker", address, *options, log=log) for log in logs]
+    for worker, log in zip(workers, logs, strict=True):
+        until(lambda log=log: "Registered to" in log.read_text(), worker, interval=0.05)
+    return address, workers
+
+
+def test_on_a_cluster_a_worker_is_killed_and_another_does_its_run(tmp_path, start, unreachable, cluster, expected):
+    address, workers = cluster
+    process = start(*command(tmp_path / "runs", "--seeds", 3, "--scheduler", address))
+    [folder, *_] = until(lambda: begun(tmp_path / "runs"), process)
+    holder(folder, workers).kill()
+    code, out, err, some_left = end(process)
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert not some_left
+    assert outcomes(tmp_path / "runs") == expected
+    assert sum(len(record.about["sessions"]) for record in find(tmp_path / "runs")) == 4
+    assert [line.split(":")[0] for line in out.splitlines()[:-1]] == [
+        f"{record.label} seed {record.seed}" for record in find(tmp_path / "runs")
+    ]
+
+
+def test_where_no_scheduler_listens_it_is_an_error(unreachable):
+    for process, reason in zip(unreachable, ["Timed out trying to connect to tcp://127.0.0.1:1 after 10 s", "missing port"], strict=True):
+        code, out, err, some_left = end(process)
+        assert (code, out) == (1, "")
+        assert f"Error: {reason}" in err
+        assert "Traceback" not in err
+        assert not some_left
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, r"seeds must be at least 1, or a list of numbers from 0 on, got \[\]"),
+        ({"seeds": [0, -1]}, r"seeds must be at least 1, or a list of numbers from 0 on, got \[0, -1\]"),
+        ({"seeds": [0.5]}, r"seeds must be at least 1, or a list of numbers from 0 on, got \[0\.5\]"),
+        ({"steps": 1, "episodes": 1}, "exactly one of steps, episodes, minutes must be given, got "),
+        ({"steps": -1}, "steps must be a positive number, got -1"),
+        ({"every": 0}, "every must be at least 1, got 0"),
+        ({"jobs": 0}, "jobs must be at least 1, got 0"),
+        ({"settings": {"etta": 1}}, "reinforce/cartpole has no setting 'etta'; did you mean eta"),
+        ({"settings": {"batch_size": [10, 0.5]}}, "batch_size must be of type int, as its default .*, got 0.5"),
+    ],
+)
+def test_bad_input_is_named_before_anything_runs(tmp_path, options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        sweeps.run("reinforce/cartpole", **({"folder": tmp_path} | options))
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_there_is_no_such_recipe(tmp_path):
+    with pytest.raises(ValueError, match=r"^there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole"):
+        sweeps.run("reinforce/cartpol", folder=tmp_path)
+    with pytest.raises(ValueError, match=f"^folder must hold a run, got {tmp_path}, where there is none$"):
+        sweeps.resume(tmp_path)

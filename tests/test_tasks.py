@@ -1,0 +1,182 @@
+"""Against single environments, stepped one after the other."""
+
+import itertools
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from pgcourse import pong
+from pgcourse.tasks import LONGEST, PongTask, Task
+
+
+def upright(s):
+    """Push the cart to where the pole falls: CartPole-v1 then lasts until it is truncated, or nearly so."""
+    return (s[:, 2] + 0.3 * s[:, 3] > 0).astype(int)
+
+
+def leaning(s):
+    """As before, but blind to how fast it falls: some 40 steps."""
+    return (s[:, 2] > 0).astype(int)
+
+
+def swinging(s):
+    return np.sign(s[:, 2:]).astype(np.float32)
+
+
+def up(x):
+    return np.full(len(x), pong.UP)
+
+
+@pytest.fixture(autouse=True)
+def no_screen(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")  # for films draw with SDL; and what a test sets is taken back
+
+
+@pytest.fixture(scope="module")
+def game():
+    return list(PongTask("PongDeterministic-v4").film(up, seed=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "act"),
+    [
+        ("CartPole-v1", leaning),
+        ("CartPole-v1", upright),
+        ("MountainCar-v0", lambda s: (s[:, 1] > 0) * 2),
+        ("Pendulum-v1", swinging),
+    ],
+)
+def test_play_returns_what_single_environments_do_with_the_same_seeds_and_actions(name, act):
+    """One whole episode each, whether it ends by itself (pole, car) or is truncated (pendulum), the short ones no more often."""
+    n, seed, alone = 12, 70, []
+    for k in range(n):
+        env = gymnasium.make(name)
+        s, _ = env.reset(seed=seed + k)
+        total = over = 0
+        while not over:
+            s, r, terminated, truncated, _ = env.step(act(s[None])[0])
+            total, over = total + r, terminated or truncated
+        alone.append(total)
+        env.close()
+    played = Task(name).play(act, n, seed)
+    assert played.shape == (n,)
+    np.testing.assert_allclose(played, alone, rtol=1e-12)
+    assert len(set(alone)) > 1 or name.startswith("CartPole")
+
+
+def test_play_goes_on_until_the_last_is_over():
+    assert (Task("CartPole-v1").play(upright, 3, 0) == 500).all()
+    returns = Task("CartPole-v1").play(leaning, 50, 0)
+    assert returns.min() < returns.mean() < returns.max()
+
+
+def test_environments_begin_the_next_episode_in_the_step_that_ends_one():
+    env = Task("CartPole-v1").make(3)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    s, _ = env.reset(seed=0)
+    ends = 0
+    for _ in range(200):
+        s, r, terminated, truncated, _ = env.step(leaning(s))
+        over = terminated | truncated
+        assert (np.abs(s[over]) <= 0.05).all()  # where episodes begin
+        assert (r == 1).all()
+        ends += over.sum()
+    assert ends > 5
+    env.close()
+
+
+def test_each_environment_is_its_own():
+    env = Task("CartPole-v1").make(4)
+    s, _ = env.reset(seed=0)
+    assert len(np.unique(s, axis=0)) == 4
+    env.close()
+
+
+def test_a_film_shows_an_episode_from_its_first_state_to_its_last():
+    frames = list(Task("CartPole-v1").film(leaning, seed=7))
+    [steps] = Task("CartPole-v1").play(leaning, 1, seed=7)  # pays 1 a step
+    assert len(frames) == steps + 1
+    assert {frame.shape for frame in frames} == {(400, 600, 3)}
+    assert {frame.dtype for frame in frames} == {np.dtype(np.uint8)}
+    env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    s, _ = env.reset(seed=7)
+    for frame in frames[:5]:
+        assert (frame == env.render()).all()
+        s, *_ = env.step(leaning(s[None])[0])
+    env.close()
+    assert all((a != b).any() for a, b in itertools.pairwise(frames[::3]))
+
+
+def test_films_of_a_seed_are_the_same_and_of_another_are_not():
+    films = [np.array(list(itertools.islice(Task("CartPole-v1").film(leaning, seed), 10))) for seed in (1, 1, 2)]
+    assert (films[0] == films[1]).all()
+    assert (films[0] != films[2]).any()
+
+
+@pytest.mark.parametrize(("name", "fps"), [("CartPole-v1", 50), ("Pendulum-v1", 30)])
+def test_a_film_runs_as_fast_as_the_world(name, fps):
+    """A step of the pole's equations of motion is 0.02 s; Gymnasium gives 30 for the others."""
+    assert Task(name).fps == fps
+
+
+def test_a_film_of_pong_is_one_game(game):
+    """Its length and its end are those of the same game looked at point by point."""
+    won = lost = n = 0
+    for moment in pong.watch(lambda m: pong.UP, 10_000, seed=4, screens=False):
+        won, lost, n = won + (moment.r > 0), lost + (moment.r < 0), n + 1
+        if max(won, lost) == 21:
+            break
+    assert len(game) == n < LONGEST * PongTask.fps
+    assert {(frame.shape, frame.dtype) for frame in game} == {((210, 160, 3), np.dtype(np.uint8))}
+    assert (game[0] != game[-1]).any()
+    assert PongTask.fps == 60 / pong.FRAME_SKIP
+
+
+def test_a_rally_without_end_is_cut(monkeypatch):
+    monkeypatch.setattr("pgcourse.tasks.LONGEST", 2)
+    assert len(list(PongTask("PongDeterministic-v4").film(up, seed=4))) == 2 * PongTask.fps
+
+
+def test_pong_is_judged_by_whole_games():
+    """Always UP loses every game, for the ball comes back to the same place only if it is lucky; scores as ``pong.play``'s."""
+    task = PongTask("PongDeterministic-v4")
+    scores = task.play(up, 2, seed=0)
+    assert scores.dtype == float
+    assert (scores == pong.play(up, 2, seed=0)).all()
+    assert ((scores >= -21) & (scores < 0)).all()
+
+
+def test_pong_is_trained_on_points():
+    env = PongTask("ALE/Pong-v5").make(2)
+    assert isinstance(env, pong.Pong)
+    assert env.num_envs == 2
+    assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    env.close()
+
+
+def test_what_is_drawn_on_the_axis():
+    assert (Task("CartPole-v1").score, PongTask("ALE/Pong-v5").score) == ("return", "score")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Task("CartPol-v1"), "^name must be that of an environment of Gymnasium, got 'CartPol-v1': .*CartPole"),
+        (lambda: Task("CartPole-v9"), "^name must be that of an environment of Gymnasium, got 'CartPole-v9': Environment version `v9`"),
+        (lambda: Task(""), "^name must be that of an environment of Gymnasium, got '': Malformed environment ID"),
+        (lambda: Task("CartPole-v1").make(0), "^n_envs must be at least 1, got 0$"),
+        (lambda: Task("CartPole-v1").play(leaning, 0, 0), "^n_episodes must be at least 1, got 0$"),
+        (lambda: Task("CartPole-v1").play(leaning, 1, -1), "^seed must be at least 0, got -1$"),
+        (lambda: next(Task("CartPole-v1").film(leaning, -1)), "^seed must be at least 0, got -1$"),
+        (lambda: PongTask("ALE/Pong-v5").make(0), "^n_envs must be at least 1, got 0$"),
+        (lambda: PongTask("ALE/Pong-v5").play(up, 0, 0), "^n_episodes must be at least 1, got 0$"),
+        (lambda: PongTask("ALE/Pong-v5").play(up, 1, -1), "^seed must be at least 0, got -1$"),
+        (lambda: next(PongTask("ALE/Pong-v5").film(up, -1)), "^seed must be at least 0, got -1$"),
+        (lambda: PongTask("Breakout").make(1), "^game must be one of PongDeterministic-v4, ALE/Pong-v5, got 'Breakout'$"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
