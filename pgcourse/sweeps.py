@@ -112,31 +112,45 @@ def resume(folder: str | Path, *, jobs: int | None = None, scheduler: str | None
 
 
 def _run_all(plans: dict[Path, Plan], jobs, scheduler, progress) -> list[Record]:
-    folders = list(plans)
-    for folder, plan in plans.items():
-        _about(folder, plan)  # find out now, not in every worker
-    folders[0].mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folders[0]).close()
-    jobs = min((os.cpu_count() or 1) if jobs is None else jobs, len(folders))
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
+    todo = {folder: plan for folder, plan in plans.items() if "result" not in _about(folder, plan)}
+    for folder in plans:
+        if folder in todo:
+            _announce(folder, todo[folder])
+        else:
+            checkpoints.clear(folder)  # which is not done if it was killed after the result
+            with contextlib.suppress(OSError):
+                (folder / ".lock").unlink(missing_ok=True)
+    jobs = min(jobs or os.cpu_count() or 1, len(todo))
     try:
-        if jobs == 1 and not scheduler:
-            failures = [_attempt(folder, plan, progress) for folder, plan in plans.items()]
+        if jobs <= 1 and not scheduler:
+            failures = [_attempt(folder, plan, progress) for folder, plan in todo.items()]
         else:
             with _watched(plans, progress):
-                failures = _on_cluster(plans, scheduler) if scheduler else _on_cores(plans, jobs)
+                failures = _on_cluster(todo, scheduler) if scheduler else _on_cores(todo, jobs)
     except KeyboardInterrupt as stop:
-        where = os.path.commonpath(folders)
+        where = os.path.commonpath(plans)
         raise KeyboardInterrupt(
             f"{str(stop).strip() or 'stopped'}. Go on with the same call, or with: pgcourse resume {shlex.quote(where)}"
         ) from None
-    if failed := [f"{folder}: {failure}" for folder, failure in zip(folders, failures, strict=True) if failure]:
-        raise RuntimeError("\n".join([f"{len(failed)} of {len(folders)} runs failed:", *failed]))
-    records = [Record(folder) for folder in folders]
+    if failed := [f"{folder}: {failure}" for folder, failure in zip(todo, failures, strict=True) if failure]:
+        raise RuntimeError("\n".join([f"{len(failed)} of {len(plans)} runs failed:", *failed]))
+    records = [Record(folder) for folder in plans]
     if lost := [record for record in records if not record.finished]:
         raise RuntimeError(f"{lost[0].folder} has not finished here; folder must be one that all workers see")
     return records
+
+
+def _announce(folder: Path, plan: Plan) -> None:
+    """Say that there is to be a run, so that ``resume`` knows of it; and find out here, not in every worker, whether it can be written."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):  # else it is being run
+        if not (folder / "run.json").exists():
+            _write_json(folder / "run.json", _about(folder, plan))
 
 
 def _attempt(folder: Path, plan: Plan, progress: bool = False) -> str | None:
@@ -173,8 +187,7 @@ def _run_one(folder: Path, plan: Plan, progress: bool) -> None:
     recipe = recipes.get(plan.recipe)
     with _locked(folder):
         about = _about(folder, plan)
-        if "result" in about:
-            checkpoints.clear(folder)  # by now, if it was killed just before
+        if "result" in about:  # made meanwhile, by another process
             return
         algorithm = recipe.build(plan.seed, **plan.changed)
         about["sessions"].append({"began": datetime.now(UTC).isoformat(timespec="seconds")} | provenance())
@@ -223,12 +236,16 @@ def _own_seed(seed: int, n_updates: int) -> int:
 
 def _on_cores(plans: dict[Path, Plan], jobs: int) -> list[str | None]:
     """Make the runs in local processes, one torch thread each."""
+    from concurrent.futures.process import BrokenProcessPool
+
     import joblib
     from joblib.externals.loky import get_reusable_executor
 
     with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        try:  # one by one, for joblib would put several into a batch after some that had been finished before
+        try:  # one by one, for joblib would put several into a batch after some that were quick
             return joblib.Parallel(batch_size=1)(joblib.delayed(_attempt)(folder.resolve(), plan) for folder, plan in plans.items())
+        except BrokenProcessPool as error:
+            raise RuntimeError("a worker process was killed, perhaps for want of memory; the same call does the rest") from error
         except BaseException:
             get_reusable_executor().shutdown(kill_workers=True)  # checkpoints survive that, and Ctrl-C shall not wait
             raise
@@ -239,7 +256,7 @@ def _on_cluster(plans: dict[Path, Plan], scheduler: str) -> list[str | None]:
     try:
         from distributed import CancelledError, Client, KilledWorker
     except ModuleNotFoundError:
-        raise ValueError('scheduler needs Dask; install it with: pip install "pgcourse[dask]"') from None
+        raise ValueError("scheduler needs Dask; install it with: pip install distributed") from None
 
     def failure(future):
         try:
