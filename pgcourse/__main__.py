@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ def command(function):
     @functools.wraps(function)
     def clear(*args, **kwargs):
         try:
+            warnings.formatwarning = lambda message, *_, **__: f"Note: {message}\n"
             function(*args, **kwargs)
         except (ValueError, FloatingPointError, OSError, RuntimeError) as error:
             print(f"Error: {error}", file=sys.stderr)

@@ -58,7 +58,7 @@ class Curve:
         """
         numbers = {name: value for name, value in update._asdict().items() if name not in ("n_steps", "returns")}
         self.now["n_updates"] += 1
-        self.now["n_steps"] = update.n_steps
+        self.now["n_steps"] = int(update.n_steps)
         self.now["n_episodes"] += len(update.returns)
         self.now["seconds"] += seconds
         for name, value in [*numbers.items(), *(("a return", r) for r in update.returns)]:

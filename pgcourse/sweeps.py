@@ -135,7 +135,7 @@ def _run_all(plans: dict[Path, Plan], jobs, scheduler, progress) -> list[Record]
             f"{str(stop).strip() or 'stopped'}. Go on with the same call, or with: pgcourse resume {shlex.quote(where)}"
         ) from None
     if failed := [f"{folder}: {failure}" for folder, failure in zip(todo, failures, strict=True) if failure]:
-        raise RuntimeError("\n".join([f"{len(failed)} of {len(plans)} runs failed:", *failed]))
+        raise RuntimeError("\n".join(failed if len(plans) == 1 else [f"{len(failed)} of {len(plans)} runs failed:", *failed]))
     records = [Record(folder) for folder in plans]
     if lost := [record for record in records if not record.finished]:
         raise RuntimeError(f"{lost[0].folder} has not finished here; folder must be one that all workers see")
