@@ -145,7 +145,6 @@ def evaluate(
     pgcourse evaluate runs/reinforce/cartpole --episodes 1000 --greedy
     """
     from pgcourse import recipes
-    from pgcourse.uncertainty import interval
 
     scores: dict[str, list[float]] = {}
     liars = 0
@@ -160,8 +159,7 @@ def evaluate(
             liars += not verdict.agrees
             print(f"{record.label} seed {record.seed}: {verdict}")
     for label, means in scores.items():
-        if len(means) > 1:
-            print(f"{label}: interquartile mean of {len(means)} seeds {interval(means)}")
+        _summarize(label, means)
     if liars:
         raise ValueError(f"{liars} of {sum(map(len, scores.values()))} runs do not play as recorded")
 
@@ -241,15 +239,19 @@ def _records(what: str):
 
 
 def _report(done):
-    from pgcourse.uncertainty import interval
-
     labels = list(dict.fromkeys(record.label for record in done))
     for label in labels:
         group = [record for record in done if record.label == label]
         for record in group:
             print(f"{label} seed {record.seed}: {record.score:.4g} over {len(record.scores)} episodes, in {record.folder}")
-        if len(group) > 1:
-            print(f"{label}: interquartile mean of {len(group)} seeds {interval([record.score for record in group])}")
+        _summarize(label, [record.score for record in group])
+
+
+def _summarize(label, scores):
+    from pgcourse.uncertainty import interval
+
+    if len(scores) > 1:
+        print(f"{label}: interquartile mean of {len(scores)} seeds {interval(scores)}")
 
 
 if __name__ == "__main__":
