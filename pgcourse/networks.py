@@ -87,6 +87,39 @@ class Policy(nn.Module):
         return self.probabilities(s).argmax(axis=1)
 
 
+class TabularPolicy(Policy):
+    """No network at all: a table of logits, one row for each state, in double precision.
+
+    π(k∣s) = e^w[s,k] / Σⱼ e^w[s,j]
+
+    Args:
+        w: the first logits, shape (n_states, K); copied.
+
+    Raises:
+        ValueError: if ``w`` is no table.
+
+    Slide 24; Sutton & Barto (2018), equation 13.2.
+    """
+
+    def __init__(self, w):
+        super().__init__()
+        w = torch.tensor(w, dtype=torch.float64)
+        if w.ndim != 2:
+            raise ValueError(f"w must have shape (n_states, n_actions), got {tuple(w.shape)}")
+        self.w = nn.Parameter(w)
+
+    def logits(self, s) -> Tensor:
+        """Return the rows of the table, shape (N, K), for states s, integers of shape (N,).
+
+        Raises:
+            ValueError: if ``s`` holds anything but integers 0…n_states−1.
+        """
+        s = torch.as_tensor(s)
+        if s.ndim != 1 or s.is_floating_point() or (len(s) and not 0 <= s.min() <= s.max() < len(self.w)):
+            raise ValueError(f"s must hold integers in 0..{len(self.w) - 1}, shape (N,), got {s}")
+        return self.w[s.long()]
+
+
 class SoftmaxPolicy(Policy):
     """One hidden layer and a softmax: states of n numbers in, the probabilities of K actions out.
 
