@@ -42,7 +42,8 @@ def score_function(w, episodes: Episodes, credit: Callable[[np.ndarray], np.ndar
         raise ValueError(f"w must be a table of finite numbers, got shape {w.shape}")
     (n_episodes, _), (n_seen, n_actions) = a.shape, w.shape
     if a.size and (x.max() >= n_seen or a.max() >= n_actions):
-        raise ValueError(f"w must have a row for each x and a column for each a, at least {(x.max() + 1, a.max() + 1)}, got {w.shape}")
+        least = (int(x.max()) + 1, int(a.max()) + 1)
+        raise ValueError(f"w must have a row for each x and a column for each a, at least {least}, got {w.shape}")
     G = np.asarray(credit(r))
     if G.shape != a.shape:
         raise ValueError(f"credit must return an array like r, {r.shape}, got {G.shape}")

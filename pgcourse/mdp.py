@@ -18,6 +18,7 @@ from gymnasium.spaces import Discrete
 from pgcourse.logistic import softmax
 
 MOST_EPISODES = 1_000_000
+LONGEST = 1e12  # steps that an episode takes on average, where nothing bounds it: with more, 16 digits leave less than 4
 
 
 class Values(NamedTuple):
@@ -33,7 +34,7 @@ class Episodes(NamedTuple):
 
     s: np.ndarray  # (N, T+1): states, with the one after the last step
     x: np.ndarray  # (N, T): what was seen of them, all that an agent may use
-    a: np.ndarray  # (N, T)
+    a: np.ndarray  # (N, T), 0 after the end
     r: np.ndarray  # (N, T)
     live: np.ndarray  # (N, T): whether this step was taken
     P: np.ndarray  # (N,): the probability of the episode, P(τ; w)
@@ -89,12 +90,15 @@ class MDP:
             raise ValueError(f"start must not be in an absorbing state, got {arrays['start'][absorbing].max():.4g} for one")
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
-        if self.horizon is not None and (self.horizon != int(self.horizon) or self.horizon < 1):
-            raise ValueError(f"horizon must be a whole number of at least 1, or None, got {self.horizon}")
+        if self.horizon is not None:
+            if not (self.horizon >= 1 and self.horizon % 1 == 0):
+                raise ValueError(f"horizon must be a whole number of at least 1, or None, got {self.horizon}")
+            object.__setattr__(self, "horizon", int(self.horizon))
+        arrays["x"] = x.astype(int)
         for name, array in arrays.items():
             array.flags.writeable = False
             object.__setattr__(self, name, array)
-        if self.gamma == 1 and self.horizon is None and (stuck := self._stuck()) is not None:
+        if self.gamma == 1 and self.horizon is None and (stuck := self._stuck(P, np.ones(n_states, bool))) is not None:
             raise ValueError(
                 f"gamma must be below 1 or horizon be given, for from state {stuck} no absorbing state is ever reached, got gamma 1"
             )
@@ -152,7 +156,7 @@ class MDP:
     def visits(self, w) -> np.ndarray:
         """Return how often each state is visited, discounted; shape (S,), or (horizon, S) for each step.
 
-        d(s) = Σᵢ γⁱ P(sᵢ=s)        i = 0, 1, …
+        d(s) = Σᵢ γⁱ⁻¹ P(sᵢ=s)        i = 1, 2, …
 
         Raises:
             ValueError: as ``values``.
@@ -175,7 +179,7 @@ class MDP:
         Raises:
             ValueError: as ``values``.
 
-        Sutton, McAllester, Singh & Mansour (2000), theorem 1.
+        Sutton, McAllester, Singh & Mansour (1999), theorem 1.
         """
         of_each = self.visits(w)[..., None] * self.pi(w) * self.values(w).A
         gradient = np.zeros((self.n_seen, self.n_actions))
@@ -183,7 +187,7 @@ class MDP:
         return gradient
 
     def gradient_by_autograd(self, w) -> np.ndarray:
-        """Return ∂J/∂w, shape like w, by PyTorch's reverse mode through J, pushed forward in time: J = Σᵢ γⁱ Σₛ P(sᵢ=s) r(s).
+        """Return ∂J/∂w, shape like w, by PyTorch's reverse mode through J, pushed forward in time: J = Σᵢ γⁱ⁻¹ Σₛ P(sᵢ=s) r(s).
 
         Raises:
             ValueError: as ``values``.
@@ -195,10 +199,8 @@ class MDP:
         pi = logits.softmax(dim=1)[torch.tensor(self.x)]
         P, r, d = torch.einsum("sk,skt->st", pi, P), (pi * r).sum(dim=1), start
         if self.horizon is None:
-            try:
-                J = torch.linalg.solve(torch.eye(self.n_states) - self.gamma * P.T, start) @ r
-            except torch.linalg.LinAlgError as error:
-                raise ValueError(_NEVER) from error
+            self.visits(w)  # raises where episodes never end
+            J = torch.linalg.solve(torch.eye(self.n_states) - self.gamma * P.T, start) @ r
         else:
             J = d @ r
             for _ in range(self.horizon - 1):
@@ -206,19 +208,21 @@ class MDP:
                 J = J + d @ r
         return torch.autograd.grad(J, logits)[0].numpy()
 
-    def gradient_by_differences(self, w, step: float = 1e-3) -> np.ndarray:
-        """Return ∂J/∂w, shape like w, from J at four points to either side of each weight; the error falls with ``step`` ⁴.
+    def gradient_by_differences(self, w, step: float = 0.01) -> np.ndarray:
+        """Return ∂J/∂w, shape like w, from J at three points to either side of each weight; the error falls with ``step`` ⁶.
 
         Raises:
             ValueError: as ``values``; and if ``step`` is not positive.
         """
-        if not step > 0:
-            raise ValueError(f"step must be positive, got {step}")
+        if not 0 < step < np.inf:
+            raise ValueError(f"step must be a positive number, got {step}")
         w = self._logits(w)
         gradient = np.zeros_like(w)
         for k in np.ndindex(w.shape):
-            at = [self.J(w + n * step * (np.arange(w.size) == np.ravel_multi_index(k, w.shape)).reshape(w.shape)) for n in (-2, -1, 1, 2)]
-            gradient[k] = (at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * step)
+            aside = np.zeros_like(w)
+            aside[k] = step
+            rise = [self.J(w + n * aside) - self.J(w - n * aside) for n in (1, 2, 3)]
+            gradient[k] = np.dot(rise, [45, -9, 1]) / (60 * step)
         return gradient
 
     # Episodes
@@ -246,9 +250,7 @@ class MDP:
         while (going := ~self.absorbing[s] & (len(actions) < (self.horizon or np.inf))).any():
             branches = np.where(going[:, None, None], possible[s], stay[s])
             if (n := np.count_nonzero(branches)) > MOST_EPISODES:
-                raise ValueError(
-                    f"horizon must leave at most {MOST_EPISODES:,} episodes, got {n:,} after {len(actions) + 1} steps of {self.horizon}"
-                )
+                raise ValueError(f"horizon must leave at most {MOST_EPISODES:,} episodes, got {n:,} after {len(actions) + 1} steps")
             before, a, after = np.nonzero(branches)
             p = p[before] * np.where(going[before], pi[s[before], a] * self.P[s[before], a, after], 1.0)
             states, actions, live = ([column[before] for column in columns] for columns in (states, actions, live))
@@ -270,12 +272,12 @@ class MDP:
         Slides 19 and 31.
         """
         for name, number in (("n_episodes", n_episodes), ("n_steps", n_steps)):
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
-        if n_steps is None and self.horizon is None and (stuck := self._stuck()) is not None:
-            raise ValueError(f"n_steps must be given, for from state {stuck} an episode never ends, got None")
-        limit = min(self.horizon or np.inf, n_steps or np.inf)
+            if number is not None and not (number >= 1 and number % 1 == 0):
+                raise ValueError(f"{name} must be a whole number of at least 1, got {number}")
         pi = self.pi(w)
+        if n_steps is None and self.horizon is None and (stuck := self._stuck(pi[..., None] * self.P, self.start > 0)) is not None:
+            raise ValueError(f"n_steps must be given, for from state {stuck} an episode never ends, got None")
+        n_episodes, limit = int(n_episodes), min(self.horizon or np.inf, n_steps or np.inf)
         to_first, to_a, to_s = (_cumulated(p) for p in (self.start, pi, self.P))
         s = _draw(to_first[None], rng.random(n_episodes))
         p, states = self.start[s], [s]
@@ -314,10 +316,10 @@ class MDP:
             raise ValueError(f"w must be finite, got {w[~np.isfinite(w)][0]}")
         return w
 
-    def _stuck(self) -> int | None:
-        """Return a state that can be reached and from which no absorbing state can; None if there is none."""
-        ways = _ways(self.P) | np.eye(self.n_states, dtype=bool)
-        stuck = ways[self.start > 0].any(axis=0) & ~ways[:, self.absorbing].any(axis=1)
+    def _stuck(self, P, first) -> int | None:
+        """Return a state that P leads to from the first ones, and from there to no absorbing state; None if there is none."""
+        ways = _ways(P * ~self.absorbing[:, None, None]) | np.eye(self.n_states, dtype=bool)
+        stuck = ways[first].any(axis=0) & ~ways[:, self.absorbing].any(axis=1)
         return int(np.argmax(stuck)) if stuck.any() else None
 
     def _episodes(self, states, actions, live, p) -> Episodes:
@@ -333,11 +335,12 @@ class Env(gymnasium.Env):
     def __init__(self, world: MDP):
         self.world = world
         self.observation_space, self.action_space = Discrete(world.n_seen), Discrete(world.n_actions)
+        self._to_first, self._to_s = _cumulated(world.start), _cumulated(world.P)
         self._s: int | None = None
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self._s, self._i = self._draw(self.world.start), 0
+        self._s, self._i = self._draw(self._to_first), 0
         return int(self.world.x[self._s]), {}
 
     def step(self, action):
@@ -351,14 +354,15 @@ class Env(gymnasium.Env):
             raise gymnasium.error.ResetNeeded("reset() begins an episode; none is under way")
         if not self.action_space.contains(action):
             raise ValueError(f"action must be an integer in 0..{self.world.n_actions - 1}, got {action!r}")
-        r = float(self.world.r[self._s, action])
-        s, self._i = self._draw(self.world.P[self._s, action]), self._i + 1
+        a = int(action)
+        r = float(self.world.r[self._s, a])
+        s, self._i = self._draw(self._to_s[self._s, a]), self._i + 1
         terminated = bool(self.world.absorbing[s]) or self._i == self.world.horizon
         self._s = None if terminated else s
         return int(self.world.x[s]), r, terminated, False, {}
 
-    def _draw(self, p) -> int:
-        return int(_draw(_cumulated(p)[None], self.np_random.random(1))[0])
+    def _draw(self, steps) -> int:
+        return int(_draw(steps[None], self.np_random.random(1))[0])
 
 
 # Worlds
@@ -385,9 +389,10 @@ def corridor(looks=(0, 0, 0), swapped=(1,), horizon: int | None = None, gamma: f
         horizon, gamma: as for ``MDP``.
 
     Raises:
-        ValueError: as ``MDP``, and if ``swapped`` names a tile that does not exist.
+        ValueError: as ``MDP``, and if there is no tile or ``swapped`` names one that does not exist.
     """
-    n = len(looks)
+    if not (n := len(looks)):
+        raise ValueError("looks must have at least one tile, got none")
     P = np.zeros((n + 1, 2, n + 1))
     for tile in range(n):
         back, forward = (1, 0) if tile in swapped else (0, 1)
@@ -395,7 +400,7 @@ def corridor(looks=(0, 0, 0), swapped=(1,), horizon: int | None = None, gamma: f
     P[n, :, n] = 1
     if wrong := set(swapped) - set(range(n)):
         raise ValueError(f"swapped must name tiles 0..{n - 1}, got {min(wrong)}")
-    return MDP(P, np.full((n + 1, 2), -1.0), np.eye(n + 1)[0], gamma, horizon, np.arange(n + 1) == n, np.append(looks, 0).astype(int))
+    return MDP(P, np.full((n + 1, 2), -1.0), np.eye(n + 1)[0], gamma, horizon, np.arange(n + 1) == n, np.array([*looks, 0]))
 
 
 def grid(wind: float = 0.2, horizon: int | None = None, gamma: float = 1.0) -> MDP:
@@ -441,8 +446,10 @@ def random_mdp(
     """Return an MDP with normal rewards, its probabilities drawn evenly from all there are; n_seen looks are dealt out at random.
 
     Raises:
-        ValueError: as ``MDP``.
+        ValueError: as ``MDP``, and if ``n_seen`` is out of range.
     """
+    if n_seen is not None and not 1 <= n_seen <= n_states:
+        raise ValueError(f"n_seen must be in 1..{n_states}, got {n_seen}")
     P = rng.dirichlet(np.ones(n_states), (n_states, n_actions))
     r, start = rng.normal(size=(n_states, n_actions)), rng.dirichlet(np.ones(n_states))
     x = rng.permutation(np.arange(n_states) % n_seen) if n_seen else np.arange(n_states)
@@ -458,10 +465,14 @@ def _under(pi, P):
 
 
 def _solve(a, b):
+    """Return a⁻¹ b for a = 1 − γP. Summed, a⁻¹ = 1 + γP + (γP)² + … is how long episodes last, and by how much errors grow."""
     try:
-        return np.linalg.solve(a, b)
+        length, solution = np.linalg.solve(a, np.stack([np.ones_like(b), b], axis=1)).T
     except np.linalg.LinAlgError as error:
         raise ValueError(_NEVER) from error
+    if not (length.min() > 0 and length.max() < LONGEST):  # for rounding, never to end may look like −10¹⁶ steps
+        raise ValueError(_NEVER)
+    return solution
 
 
 def _ways(P):
@@ -486,7 +497,7 @@ def _check_distributions(name, p):
     if not np.isfinite(p).all() or (p < 0).any():
         raise ValueError(f"{name} must hold probabilities, got {p[~(p >= 0) | np.isinf(p)][0]}")
     total = p.sum(axis=-1)
-    if (wrong := np.argwhere(abs(total - 1) > 1e-9)).size:
+    if len(wrong := np.argwhere(abs(total - 1) > 1e-9)):
         at = tuple(wrong[0].tolist())
         where = f" for state {at[0]}, action {at[1]}" if at else ""
         raise ValueError(f"{name} must sum to 1, got {total[at]:.6g}{where}")

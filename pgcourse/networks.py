@@ -103,7 +103,7 @@ class TabularPolicy(Policy):
 
     def __init__(self, w):
         super().__init__()
-        w = torch.tensor(w, dtype=torch.float64)
+        w = torch.tensor(np.asarray(w, float))
         if w.ndim != 2:
             raise ValueError(f"w must have shape (n_states, n_actions), got {tuple(w.shape)}")
         self.w = nn.Parameter(w)

@@ -70,4 +70,4 @@ def _rewards(r):
 def _discount(gamma):
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must be in [0, 1], got {gamma}")
-    return gamma
+    return float(gamma)

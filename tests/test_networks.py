@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgcourse.networks import PixelPolicy, Policy, SoftmaxPolicy
+from pgcourse.networks import PixelPolicy, SoftmaxPolicy, TabularPolicy
 
 
 def frames(n, n_pixels=6400, n_on=30, seed=0):
@@ -15,15 +15,8 @@ def frames(n, n_pixels=6400, n_on=30, seed=0):
     return x
 
 
-class Table(Policy):
-    """Logits that are the weights themselves: one row a state."""
-
-    def __init__(self, n_states, n_actions, seed=0):
-        super().__init__()
-        self.w = torch.nn.Parameter(torch.randn(n_states, n_actions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
-
-    def logits(self, s):
-        return self.w[torch.as_tensor(s)]
+def table(n_states, n_actions, seed=0):
+    return TabularPolicy(np.random.default_rng(seed).normal(size=(n_states, n_actions)))
 
 
 def dense_logit(policy, x):
@@ -68,7 +61,7 @@ def test_two_logits_are_a_sigmoid():
 
 def test_gradient_of_log_prob_is_input_times_error():
     """∂L/∂z = t − y, slides 22 and 39."""
-    policy, s = Table(5, 4), np.arange(5)
+    policy, s = table(5, 4), np.arange(5)
     a = np.array([3, 0, 1, 1, 2])
     policy.log_prob(s, a).sum().backward()
     np.testing.assert_allclose(policy.w.grad.numpy(), np.eye(4)[a] - policy.probabilities(s), atol=1e-12)
@@ -76,21 +69,21 @@ def test_gradient_of_log_prob_is_input_times_error():
 
 def test_samples_follow_the_probabilities():
     """Chi-square with 3 degrees of freedom beyond 33 has a probability below 10⁻⁶."""
-    policy, n = Table(1, 4), 20_000
+    policy, n = table(1, 4), 20_000
     drawn = policy.sample(np.zeros(n, int), np.random.default_rng(0))
     expected = n * policy.probabilities([0])[0]
     assert ((np.bincount(drawn, minlength=4) - expected) ** 2 / expected).sum() < 33
 
 
 def test_a_certain_policy_never_draws_anything_else():
-    policy = Table(1, 3)
+    policy = table(1, 3)
     with torch.no_grad():
         policy.w[:] = torch.tensor([-200.0, 200.0, -200.0])
     assert (policy.sample(np.zeros(1000, int), np.random.default_rng(0)) == 1).all()
 
 
 def test_a_policy_that_has_diverged_says_so():
-    policy = Table(1, 3)
+    policy = table(1, 3)
     with torch.no_grad():
         policy.w[0, 1] = torch.nan
     with pytest.raises(ValueError, match="the policy must give finite scores, got nan; a smaller eta may help"):
@@ -124,6 +117,49 @@ def test_softmax_policys_first_weights_are_uniform_within_one_over_the_root_of_t
     assert sum(w.numel() for w in SoftmaxPolicy(4, 2).parameters()) == (4 * 64 + 64) + (64 * 2 + 2)
 
 
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.integers(0, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32))
+def test_tabular_policy_is_the_formula_of_its_docstring(n, n_states, n_actions, seed):
+    rng = np.random.default_rng(seed)
+    w, s, a = rng.normal(size=(n_states, n_actions)), rng.integers(n_states, size=n), rng.integers(n_actions, size=n)
+    policy = TabularPolicy(w)
+    y = np.exp(w) / np.exp(w).sum(axis=1, keepdims=True)
+    np.testing.assert_array_equal(policy.logits(s).detach().numpy(), w[s])
+    np.testing.assert_allclose(policy.probabilities(s), y[s], rtol=1e-12)
+    np.testing.assert_allclose(policy.log_prob(s, a).detach().numpy(), np.log(y[s, a]), rtol=1e-12, atol=1e-15, strict=True)
+
+
+def test_its_gradient_is_the_error_in_the_rows_that_were_seen():
+    """[k = a] − π(k∣s), summed where a state comes twice; no other row."""
+    policy, s, a = table(4, 3), np.array([2, 0, 2, 2]), np.array([1, 0, 1, 2])
+    policy.log_prob(s, a).sum().backward()
+    expected = np.zeros((4, 3))
+    np.add.at(expected, s, np.eye(3)[a] - policy.probabilities(s))
+    np.testing.assert_allclose(policy.w.grad, expected, atol=1e-14)
+    assert not expected[[1, 3]].any()
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, np.ndarray.tolist, lambda w: np.broadcast_to(w, w.shape)])
+def test_its_table_is_a_copy_in_double_precision(kind):
+    w = kind(np.arange(6).reshape(2, 3))
+    policy = TabularPolicy(w)
+    with torch.no_grad():
+        policy.w += 1
+    assert policy.w.dtype == torch.float64
+    assert policy.w.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert [list(row) for row in w] == [[0, 1, 2], [3, 4, 5]]
+    assert [name for name, _ in policy.named_parameters()] == ["w"]
+    floats = np.zeros((2, 3))
+    policy = TabularPolicy(floats)
+    floats[:] = 1
+    assert not policy.w.any()
+
+
+@pytest.mark.parametrize("s", [[1, 0], (1, 0), np.array([1, 0], np.uint8), np.array([1, 0], np.int32), torch.tensor([1, 0])])
+def test_its_states_may_be_integers_of_any_kind(s):
+    assert TabularPolicy([[1, 2], [3, 4]]).logits(s).tolist() == [[3, 4], [1, 2]]
+
+
 @pytest.mark.parametrize("make", [lambda seed: SoftmaxPolicy(4, 2, seed=seed), lambda seed: PixelPolicy(3, n_pixels=5, seed=seed)])
 def test_weights_depend_on_their_seed_alone(make):
     weights = []
@@ -137,7 +173,7 @@ def test_weights_depend_on_their_seed_alone(make):
 
 
 def test_greedy_takes_the_most_probable_action_and_of_equals_the_first():
-    policy = Table(4, 3)
+    policy = table(4, 3)
     with torch.no_grad():
         policy.w[:] = torch.tensor([[0.0, 1, 2], [2, 1, 0], [1, 3, 3], [5, 5, 5]])
     assert policy.greedy([0, 1, 2, 3, 0]).tolist() == [2, 0, 1, 0, 2]
@@ -178,6 +214,14 @@ def test_states_of_another_shape_are_named(s):
         (lambda p, x: p.log_prob(x, [0.0, 1.0, 1.0]), r"a must hold integers in 0\.\.1, got torch.float32"),
         (lambda p, x: p.log_prob(x, [0, 1]), r"a must have shape \(3,\), one action a state, got \(2,\)"),
         (lambda p, x: PixelPolicy(0), "n_hidden must be at least 1, got 0"),
+        (lambda p, x: TabularPolicy([0.0, 1.0]), r"^w must have shape \(n_states, n_actions\), got \(2,\)$"),
+        (lambda p, x: TabularPolicy(np.zeros((1, 2, 3))), r"^w must have shape \(n_states, n_actions\), got \(1, 2, 3\)$"),
+        (lambda p, x: table(2, 3).logits([0, 2]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0, 2\]\)$"),
+        (lambda p, x: table(2, 3).logits([-1, 0]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[-1,  0\]\)$"),
+        (lambda p, x: table(2, 3).logits([0.0, 1.0]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0\., 1\.\]\)$"),
+        (lambda p, x: table(2, 3).logits(1), r"^s must hold integers in 0\.\.1, shape \(N,\), got 1$"),
+        (lambda p, x: table(2, 3).logits([[1]]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[\[1\]\]\)$"),
+        (lambda p, x: table(2, 3).sample([5], np.random.default_rng(0)), r"^s must hold integers in 0\.\.1"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -29,24 +29,32 @@ def test_reward_to_go_equals_the_double_sum(r, gamma):
 
 
 @reproducible
-@given(rewards)
-def test_total_return_is_the_sum_at_each_step(r):
+@given(rewards, gammas)
+def test_total_return_is_the_discounted_sum_at_each_step(r, gamma):
     expected = np.empty_like(r)
     for *n, i in np.ndindex(r.shape):
-        expected[*n, i] = math.fsum(r[*n, :])
-    close(total_return(r), expected, strict=True)
+        expected[*n, i] = math.fsum(gamma**j * r[*n, j] for j in range(r.shape[-1]))
+    close(total_return(r, gamma), expected, strict=True)
 
 
 @reproducible
 @given(rewards)
-def test_without_discount_the_first_step_is_credited_with_everything(r):
-    close(reward_to_go(r)[..., :1], total_return(r)[..., :1])
+def test_without_gamma_nothing_is_discounted(r):
+    assert_array_equal(total_return(r), total_return(r, gamma=1))
+    assert_array_equal(reward_to_go(r), reward_to_go(r, gamma=1))
+
+
+@reproducible
+@given(rewards, gammas)
+def test_the_first_step_is_credited_with_everything(r, gamma):
+    close(reward_to_go(r, gamma)[..., :1], total_return(r, gamma)[..., :1])
 
 
 @reproducible
 @given(rewards)
-def test_gamma_zero_leaves_the_rewards(r):
+def test_gamma_zero_leaves_the_rewards_or_the_first_of_them(r):
     assert_array_equal(reward_to_go(r, gamma=0), r)
+    assert_array_equal(total_return(r, gamma=0), np.broadcast_to(r[..., :1], r.shape) if r.size else r)
 
 
 @reproducible
@@ -56,20 +64,22 @@ def test_zeros_after_the_end_change_no_earlier_step(r, gamma, n_zeros):
     T = r.shape[-1]
     close(reward_to_go(padded, gamma)[..., :T], reward_to_go(r, gamma))
     assert_array_equal(reward_to_go(padded, gamma)[..., T:], 0)
-    close(total_return(padded)[..., :T], total_return(r))
+    close(total_return(padded, gamma)[..., :T], total_return(r, gamma))
 
 
 @reproducible
 @given(st.integers(0, 2**32), gammas, st.floats(-3, 3))
 def test_both_are_linear_in_the_rewards(seed, gamma, c):
     r, s = np.random.default_rng(seed).normal(size=(2, 3, 6))
-    for credit in (total_return, partial(reward_to_go, gamma=gamma)):
+    for credit in (partial(total_return, gamma=gamma), partial(reward_to_go, gamma=gamma)):
         close(credit(r + c * s), credit(r) + c * credit(s))
 
 
 @pytest.mark.parametrize("gamma", [0.5, 0.99, 1])
 def test_one_lost_point_at_the_end_fades_backwards(gamma):
-    close(reward_to_go([0.0] * 9 + [-1.0], gamma), [-(gamma ** (9 - i)) for i in range(10)])
+    r = [0.0] * 9 + [-1.0]
+    close(reward_to_go(r, gamma), [-(gamma ** (9 - i)) for i in range(10)])
+    close(total_return(r, gamma), [-(gamma**9)] * 10)
 
 
 @pytest.mark.parametrize("credit", [total_return, reward_to_go])
@@ -83,7 +93,8 @@ class TestBoth:
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     def test_the_result_is_a_float_array_like_r(self, credit, dtype):
         r = np.ones((2, 3), dtype)
-        assert (credit(r).shape, credit(r).dtype) == ((2, 3), dtype)
+        for gamma in (1.0, 0, 0.5, np.float64(0.5)):
+            assert (credit(r, gamma).shape, credit(r, gamma).dtype) == ((2, 3), dtype)
 
     @pytest.mark.parametrize("shape", [(1,), (4,), (2, 3)])
     def test_the_result_is_a_new_array(self, credit, shape):
@@ -111,8 +122,7 @@ class TestBoth:
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             credit(r)
 
-
-@pytest.mark.parametrize("gamma", [-0.1, 1.1, np.nan, np.inf])
-def test_gamma_outside_0_to_1_is_named(gamma):
-    with pytest.raises(ValueError, match=re.escape(f"gamma must be in [0, 1], got {gamma}")):
-        reward_to_go([1.0], gamma)
+    @pytest.mark.parametrize("gamma", [-0.1, 1.1, np.nan, np.inf])
+    def test_gamma_outside_0_to_1_is_named(self, credit, gamma):
+        with pytest.raises(ValueError, match=f"^{re.escape(f'gamma must be in [0, 1], got {gamma}')}$"):
+            credit([1.0], gamma)
