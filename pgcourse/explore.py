@@ -28,6 +28,8 @@ LABELS = {
     "tau": "τ",
     "sigma": "σ",
     "theta": "θ",
+    "w_1": "w₁",
+    "w_2": "w₂",
     "n_steps": "steps",
     "n_episodes": "episodes ℰ",
 }
