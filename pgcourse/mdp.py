@@ -194,7 +194,7 @@ class MDP:
         """
         import torch
 
-        P, r, start = (torch.tensor(array) for array in (self._going_on, self.r * ~self.absorbing[:, None], self.start))
+        P, r, start = (torch.tensor(array) for array in (self._going_on, self.r, self.start))
         logits = torch.tensor(self._logits(w), requires_grad=True)
         pi = logits.softmax(dim=1)[torch.tensor(self.x)]
         P, r, d = torch.einsum("sk,skt->st", pi, P), (pi * r).sum(dim=1), start
