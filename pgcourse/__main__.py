@@ -21,6 +21,7 @@ app = typer.Typer(
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe, such as reinforce/cartpole.")]
 What = Annotated[str, typer.Argument(help="A recipe, for its recorded runs, or a folder of your own runs.")]
 Folder = Annotated[Path, typer.Option(help="Where runs are kept. A run that is there already goes on, or is done.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the policy at every checkpoint, not only the last.")]
 Jobs = Annotated[int | None, typer.Option(help="Runs at once; as many as there are cores, unless you say.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers do the runs.")]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Take the most probable action instead of drawing one.")]
@@ -79,6 +80,7 @@ def run(
     episodes: Annotated[int | None, typer.Option(help="Budget in episodes instead.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training instead.")] = None,
     every: Annotated[int | None, typer.Option(help="Steps between two checkpoints.")] = None,
+    keep: Keep = False,
     folder: Folder = Path("runs"),
     jobs: Jobs = None,
     scheduler: Scheduler = None,
@@ -107,6 +109,7 @@ def run(
         episodes=episodes,
         minutes=minutes,
         every=every,
+        keep=keep,
         folder=folder,
         jobs=jobs,
         scheduler=scheduler,
@@ -117,6 +120,7 @@ def run(
 @command
 def resume(
     folder: Annotated[Path, typer.Argument(help="Folder with runs that were stopped.")] = Path("runs"),
+    keep: Keep = False,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
 ):
@@ -128,7 +132,7 @@ def resume(
     """
     from pgcourse import sweeps
 
-    _report(sweeps.resume(folder, jobs=jobs, scheduler=scheduler))
+    _report(sweeps.resume(folder, keep=keep, jobs=jobs, scheduler=scheduler))
 
 
 @command

@@ -79,11 +79,12 @@ def load(path: Path) -> dict:
         raise ValueError(f"{path} is no checkpoint of pgcourse: {type(error).__name__}: {error}") from error
 
 
-def save_weights(path: Path, network) -> None:
-    """Write the network's weights in half precision, as little as a policy that plays the same needs."""
+def save_weights(path: Path, network, dtype=None) -> None:
+    """Write the network's weights in half precision, or another; as little as a policy that plays the same needs."""
+    import torch
     from safetensors.torch import save as to_bytes
 
-    write(path, to_bytes({name: w.detach().half().contiguous() for name, w in network.state_dict().items()}))
+    write(path, to_bytes({name: w.detach().to(dtype or torch.half).contiguous() for name, w in network.state_dict().items()}))
 
 
 def load_weights(path: Path, network) -> None:

@@ -213,3 +213,31 @@ class PixelPolicy(Policy):
         """Return (0, z), shape (N, 2)."""
         z = self.logit(s)
         return torch.stack([torch.zeros_like(z), z], dim=1)  # a softmax over (0, z) is the sigmoid of z
+
+
+class PixelSoftmaxPolicy(PixelPolicy):
+    """The same hidden layer, and a softmax over K actions where ``PixelPolicy`` has one sigmoid.
+
+    h = max(0, W₁x + b₁)        z = W₂h + b₂        π(k∣x) = e^zₖ / Σⱼ e^zⱼ
+
+    Args:
+        n_actions: K, at least 2.
+        n_hidden, n_pixels, seed: as for ``PixelPolicy``.
+
+    Raises:
+        ValueError: if a size is too small.
+
+    Slide 24.
+    """
+
+    def __init__(self, n_actions: int, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0):
+        super().__init__(n_hidden, n_pixels=n_pixels, seed=seed)
+        if n_actions < 2:
+            raise ValueError(f"n_actions must be at least 2, got {n_actions}")
+        generator = torch.Generator().manual_seed(seed + 1)
+        self.w2 = nn.Parameter(torch.randn(n_hidden, n_actions, generator=generator) / math.sqrt(n_hidden))  # transposed, as W₁
+        self.b2 = nn.Parameter(torch.zeros(n_actions))
+
+    def logits(self, s) -> Tensor:
+        """Return z, shape (N, K)."""
+        return self.hidden(s) @ self.w2 + self.b2

@@ -129,20 +129,33 @@ def _(task, seed, *, eta=0.005, gamma=0.99, batch_size=2000, n_hidden=64, n_envs
     """REINFORCE with discounted reward-to-go, balancing a pole: 4 numbers in, 2 actions, 64 hidden units."""
     from pgcourse.networks import SoftmaxPolicy
 
-    return _reinforce(task, SoftmaxPolicy(4, 2, n_hidden, seed=seed), seed, eta, gamma, batch_size, n_envs, standardize)
+    policy = SoftmaxPolicy(4, 2, n_hidden, seed=seed)
+    return _reinforce(task, policy, seed, gamma, n_envs, eta=eta, batch_size=batch_size, standardize=standardize)
 
 
-@recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=1_000_000, every=200_000, n_episodes=16)
-def _(task, seed, *, eta=0.004, gamma=0.99, batch_size=4096, n_hidden=200, n_envs=16, standardize=True):
+def _pong(
+    task, seed, *, eta=0.012, eta_halved=250_000, gamma=0.97, batch_size=4096, n_hidden=200, n_envs=8, standardize=True, in_play=True
+):
     """REINFORCE with discounted reward-to-go, from pixels to UP or DOWN: the lecture's network of slides 12 to 15."""
+    from pgcourse import pong
     from pgcourse.networks import PixelPolicy
 
-    return _reinforce(task, PixelPolicy(n_hidden, seed=seed), seed, eta, gamma, batch_size, n_envs, standardize)
+    policy = PixelPolicy(n_hidden, seed=seed)
+    options = {"eta": functools.partial(harmonic, eta, eta_halved), "matters": pong.in_play if in_play else None}
+    return _reinforce(task, policy, seed, gamma, n_envs, batch_size=batch_size, standardize=standardize, **options)
 
 
-def _reinforce(task, policy, seed, eta, gamma, batch_size, n_envs, standardize):
+recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=2_500_000, every=50_000, n_episodes=4)(_pong)
+recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=2_500_000, every=50_000, n_episodes=4)(_pong)
+
+
+def harmonic(eta: float, halved: float, n_steps: int) -> float:
+    """Return a learning rate that falls as η / (1 + n/n½): to half after n½ steps, to a third after twice as many, and never to zero."""
+    return eta / (1 + n_steps / halved)
+
+
+def _reinforce(task, policy, seed, gamma, n_envs, **options):
     from pgcourse.reinforce import Reinforce
     from pgcourse.returns import reward_to_go
 
-    credit = functools.partial(reward_to_go, gamma=gamma)
-    return Reinforce(task.make(n_envs), policy, eta=eta, credit=credit, standardize=standardize, batch_size=batch_size, seed=seed)
+    return Reinforce(task.make(n_envs), policy, credit=functools.partial(reward_to_go, gamma=gamma), seed=seed, **options)

@@ -70,6 +70,7 @@ class Episode(NamedTuple):
     s: np.ndarray
     a: np.ndarray
     r: np.ndarray
+    n_stale: int  # how many of its actions were drawn with older weights than the last were
 
 
 class Update(NamedTuple):
@@ -80,21 +81,25 @@ class Update(NamedTuple):
     objective: float
     gradient_norm: float
     entropy: float  # −mean log π(a∣s) of the actions taken, in nats: how undecided the policy was
+    stale: float  # share of these actions that were drawn with older weights
 
 
 class Reinforce:
     """Monte Carlo policy gradient over many environments at once.
 
     Every ``update()`` plays until at least ``batch_size`` decisions belong to finished episodes, and takes one step with these. What is
-    unfinished goes on, and counts when it has ended; its first actions were then drawn with slightly older weights. The first update waits
-    until every environment has finished an episode: the first to finish are the short ones.
+    unfinished goes on, and counts when it has ended; its first actions were then drawn with slightly older weights (``stale`` in the
+    ``Update`` says what part of the batch they were). The first update waits until every environment has finished an episode: the first to
+    finish are the short ones.
 
     Args:
         env: a Gymnasium vector environment that resets itself in the step that ends an episode (``AutoresetMode.SAME_STEP``).
         policy: network giving ``log_prob(s, a)`` and ``sample(s, rng)``.
-        eta: learning rate η > 0, of Adam.
+        eta: learning rate η > 0, of Adam; or a function that gives it for the number of steps so far.
         credit: from the rewards of one episode, shape (T,), to what each action is credited with, shape (T,).
-        standardize: whether to subtract from these their mean over the batch, and divide by their standard deviation.
+        matters: from the states of one episode, shape (T, ...), to whether an action in it can make a difference, shape (T,); those that
+            cannot are not learnt from. None learns from all.
+        standardize: whether to subtract from the credits their mean over the batch, and divide by their standard deviation.
         batch_size: decisions per update, at least 1.
         seed: of the environment and of the actions drawn.
 
@@ -107,21 +112,23 @@ class Reinforce:
         env: VectorEnv,
         policy: Policy,
         *,
-        eta: float = 4e-3,
+        eta: float | Callable[[int], float] = 4e-3,
         credit: Callable[[np.ndarray], np.ndarray] = total_return,
+        matters: Callable[[np.ndarray], np.ndarray] | None = None,
         standardize: bool = False,
         batch_size: int = 4096,
         seed: int = 0,
     ):
-        if not (np.isfinite(eta) and eta > 0):
-            raise ValueError(f"eta must be a positive number, got {eta}")
+        first = eta(0) if callable(eta) else eta
+        if not (np.isfinite(first) and first > 0):
+            raise ValueError(f"eta must be a positive number, got {first}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
             raise ValueError(f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}")
         self.env, self.policy = env, policy
-        self.credit, self.standardize, self.batch_size = credit, standardize, batch_size
-        self.optimizer = torch.optim.Adam(policy.parameters(), lr=eta, maximize=True)
+        self.eta, self.credit, self.matters, self.standardize, self.batch_size = eta, credit, matters, standardize, batch_size
+        self.optimizer = torch.optim.Adam(policy.parameters(), lr=first, maximize=True)
         self.n_steps = 0
         self._rng = np.random.default_rng(seed)
         self._begin()
@@ -130,24 +137,30 @@ class Reinforce:
         self._s, _ = self.env.reset(seed=int(self._rng.integers(2**30)))  # drawn, for seed and seed + 1 would share environments
         self._open: list[list] = [[] for _ in range(self.env.num_envs)]  # of each environment, the steps of its unfinished episode
         self._first = np.ones(self.env.num_envs, bool)  # whether that is the first
+        self._n_stale = np.zeros(self.env.num_envs, int)  # how many of its steps were taken before the last update
 
     def update(self) -> Update:
         """Play, credit, take one step: one turn of slide 36's loop."""
         episodes = self._collect()
-        s = np.concatenate([e.s for e in episodes])
-        a = np.concatenate([e.a for e in episodes])
-        G = np.concatenate([self.credit(e.r) for e in episodes])
+        s, a, G = (np.concatenate(column) for column in zip(*map(self._lesson, episodes), strict=True))
         if self.standardize:
             G = standardized(G)
 
         L = self.policy.log_prob(s, a)
         J = objective(L, torch.as_tensor(G, dtype=L.dtype), len(episodes))
+        self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps) if callable(self.eta) else self.eta
         self.optimizer.zero_grad()
         J.backward()
         self.optimizer.step()
 
         returns = np.array([e.r.sum() for e in episodes])
-        return Update(self.n_steps, returns, J.item(), self._slope(), -L.mean().item())
+        stale = sum(e.n_stale for e in episodes) / sum(len(e.r) for e in episodes)
+        return Update(self.n_steps, returns, J.item(), self._slope(), -L.mean().item(), stale)
+
+    def _lesson(self, e: Episode):
+        """Return the states, actions and credits of an episode, of the steps that matter."""
+        matter = slice(None) if self.matters is None else self.matters(e.s)
+        return e.s[matter], e.a[matter], self.credit(e.r)[matter]
 
     def state_dict(self) -> dict:
         """Return a copy of all that the next updates depend on, except what the environments are in the middle of."""
@@ -176,15 +189,20 @@ class Reinforce:
 
     def _collect(self) -> list[Episode]:
         """Play until the finished episodes hold enough steps, and return them."""
+        self._n_stale[:] = [len(steps) for steps in self._open]
         finished: list[Episode] = []
-        while sum(len(e.r) for e in finished) < self.batch_size or self._first.any():
+        n_finished = 0
+        while n_finished < self.batch_size or self._first.any():
             a = self.policy.sample(self._s, self._rng)
             s, r, terminated, truncated, _ = self.env.step(a)
             for k, steps in enumerate(self._open):
                 steps.append((self._s[k], a[k], r[k]))
-                if terminated[k] or truncated[k]:
-                    finished.append(Episode(*(np.array(column) for column in zip(*steps, strict=True))))
-                    self._open[k], self._first[k] = [], False
+            for k, over in enumerate(terminated | truncated):
+                if over:
+                    s_k, a_k, r_k = (np.array(column) for column in zip(*self._open[k], strict=True))
+                    finished.append(Episode(s_k, a_k, r_k, int(self._n_stale[k])))
+                    n_finished += len(r_k)
+                    self._open[k], self._first[k], self._n_stale[k] = [], False, 0
             self._s = s
             self.n_steps += len(a)
         return finished

@@ -50,6 +50,7 @@ def run(
     episodes: float | None = None,
     minutes: float | None = None,
     every: int | None = None,
+    keep: bool = False,
     folder: str | Path = "runs",
     jobs: int | None = None,
     scheduler: str | None = None,
@@ -65,6 +66,7 @@ def run(
         settings: those to change, each to a value or a list of values to try.
         steps, episodes, minutes: the budget of each run, at most one of them; the recipe's, if none.
         every: steps between two checkpoints; the recipe's, if None.
+        keep: whether to keep the policy at every checkpoint, in a quarter of full precision, for ``Record.policy``.
         folder: where the runs are kept; on a cluster, one that all its machines see.
         jobs: how many at once, each on one thread; as many as there are cores, if None.
         scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers do the work.
@@ -92,11 +94,15 @@ def run(
         changed = {name: complete[name] for name in sorted(changed) if complete[name] != known.defaults[name]}
         plans += [Plan(recipe, seed, changed, budget, every) for seed in seeds]
     plans = [plan for i, plan in enumerate(plans) if plan not in plans[:i]]
-    return _run_all({plan.folder(Path(folder)): plan for plan in plans}, jobs, scheduler, progress)
+    return _run_all({plan.folder(Path(folder)): plan for plan in plans}, keep, jobs, scheduler, progress)
 
 
-def resume(folder: str | Path, *, jobs: int | None = None, scheduler: str | None = None, progress: bool = True) -> list[Record]:
+def resume(
+    folder: str | Path, *, keep: bool = False, jobs: int | None = None, scheduler: str | None = None, progress: bool = True
+) -> list[Record]:
     """Go on with every run in a folder that was stopped, and return the records of all.
+
+    The arguments are those of ``run``.
 
     Raises:
         ValueError: if there is no run in the folder.
@@ -108,10 +114,10 @@ def resume(folder: str | Path, *, jobs: int | None = None, scheduler: str | None
         plans[record.folder] = Plan(record.name, record.seed, record.changed, Budget(*about["budget"]), about["every"])
     if not plans:
         raise ValueError(f"folder must hold a run, got {folder}, where there is none")
-    return _run_all(plans, jobs, scheduler, progress)
+    return _run_all(plans, keep, jobs, scheduler, progress)
 
 
-def _run_all(plans: dict[Path, Plan], jobs, scheduler, progress) -> list[Record]:
+def _run_all(plans: dict[Path, Plan], keep, jobs, scheduler, progress) -> list[Record]:
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     todo = {folder: plan for folder, plan in plans.items() if "result" not in _about(folder, plan)}
@@ -125,10 +131,10 @@ def _run_all(plans: dict[Path, Plan], jobs, scheduler, progress) -> list[Record]
     jobs = min(jobs or os.cpu_count() or 1, len(todo))
     try:
         if jobs <= 1 and not scheduler:
-            failures = [_attempt(folder, plan, progress) for folder, plan in todo.items()]
+            failures = [_attempt(folder, plan, keep, progress) for folder, plan in todo.items()]
         else:
             with _watched(plans, progress):
-                failures = _on_cluster(todo, scheduler) if scheduler else _on_cores(todo, jobs)
+                failures = _on_cluster(todo, keep, scheduler) if scheduler else _on_cores(todo, keep, jobs)
     except KeyboardInterrupt as stop:
         where = os.path.commonpath(plans)
         raise KeyboardInterrupt(
@@ -153,10 +159,10 @@ def _announce(folder: Path, plan: Plan) -> None:
             _write_json(folder / "run.json", _about(folder, plan))
 
 
-def _attempt(folder: Path, plan: Plan, progress: bool = False) -> str | None:
+def _attempt(folder: Path, plan: Plan, keep: bool, progress: bool = False) -> str | None:
     """Make one run; return what went wrong, if anything did, because the others shall go on."""
     try:
-        _run_one(folder, plan, progress)
+        _run_one(folder, plan, keep, progress)
     except (ValueError, ArithmeticError, OSError, RuntimeError) as error:  # the last are PyTorch's
         return str(error)
     return None
@@ -183,7 +189,9 @@ def _locked(folder: Path):
         lock.release()
 
 
-def _run_one(folder: Path, plan: Plan, progress: bool) -> None:
+def _run_one(folder: Path, plan: Plan, keep: bool, progress: bool) -> None:
+    import torch
+
     recipe = recipes.get(plan.recipe)
     with _locked(folder):
         about = _about(folder, plan)
@@ -194,6 +202,8 @@ def _run_one(folder: Path, plan: Plan, progress: bool) -> None:
         _write_json(folder / "run.json", about)
 
         def evaluate(policy, n_updates):
+            if keep:
+                checkpoints.save_weights(folder / f"policy-{algorithm.n_steps:09d}.safetensors", policy, torch.float8_e4m3fn)
             return recipe.evaluate(policy, recipe.n_episodes, _own_seed(plan.seed, n_updates))
 
         try:
@@ -234,7 +244,7 @@ def _own_seed(seed: int, n_updates: int) -> int:
     return int(np.random.SeedSequence([seed, n_updates + 1]).generate_state(1)[0] // 4)
 
 
-def _on_cores(plans: dict[Path, Plan], jobs: int) -> list[str | None]:
+def _on_cores(plans: dict[Path, Plan], keep: bool, jobs: int) -> list[str | None]:
     """Make the runs in local processes, one torch thread each."""
     from concurrent.futures.process import BrokenProcessPool
 
@@ -243,7 +253,7 @@ def _on_cores(plans: dict[Path, Plan], jobs: int) -> list[str | None]:
 
     with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
         try:  # one by one, for joblib would put several into a batch after some that were quick
-            return joblib.Parallel(batch_size=1)(joblib.delayed(_attempt)(folder.resolve(), plan) for folder, plan in plans.items())
+            return joblib.Parallel(batch_size=1)(joblib.delayed(_attempt)(folder.resolve(), plan, keep) for folder, plan in plans.items())
         except BrokenProcessPool as error:
             raise RuntimeError("a worker process was killed, perhaps for want of memory; the same call does the rest") from error
         except BaseException:
@@ -251,7 +261,7 @@ def _on_cores(plans: dict[Path, Plan], jobs: int) -> list[str | None]:
             raise
 
 
-def _on_cluster(plans: dict[Path, Plan], scheduler: str) -> list[str | None]:
+def _on_cluster(plans: dict[Path, Plan], keep: bool, scheduler: str) -> list[str | None]:
     """Make the runs on the workers of a Dask cluster, also on those that join later; the run of one that dies goes on at another."""
     try:
         from distributed import CancelledError, Client, KilledWorker
@@ -266,7 +276,7 @@ def _on_cluster(plans: dict[Path, Plan], scheduler: str) -> list[str | None]:
 
     with Client(scheduler, timeout="10s") as client:
         client.wait_for_workers(1, timeout=10)
-        futures = client.map(_attempt, [folder.resolve() for folder in plans], list(plans.values()), pure=False)
+        futures = client.map(_attempt, [folder.resolve() for folder in plans], list(plans.values()), keep=keep, pure=False)
         return [failure(future) for future in futures]
 
 

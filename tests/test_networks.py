@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgcourse.networks import PixelPolicy, SoftmaxPolicy, TabularPolicy
+from pgcourse.networks import PixelPolicy, PixelSoftmaxPolicy, SoftmaxPolicy, TabularPolicy
 
 
 def frames(n, n_pixels=6400, n_on=30, seed=0):
@@ -57,6 +57,24 @@ def test_two_logits_are_a_sigmoid():
     a = np.arange(20) % 2
     expected = torch.where(torch.as_tensor(a) == 1, torch.sigmoid(z), 1 - torch.sigmoid(z)).log()
     torch.testing.assert_close(policy.log_prob(x, a).detach(), expected, atol=1e-6, rtol=0)
+
+
+def test_a_softmax_over_two_is_the_sigmoid_of_the_difference():
+    """Probabilities, and ∂L/∂W₁ for actions taken."""
+    sigmoid, softmax, x = PixelPolicy(seed=2), PixelSoftmaxPolicy(2, seed=2), frames(20)
+    with torch.no_grad():
+        sigmoid.w2.copy_(softmax.w2[:, 1] - softmax.w2[:, 0])
+    np.testing.assert_allclose(softmax.probabilities(x), sigmoid.probabilities(x), atol=1e-6)
+    for policy in (sigmoid, softmax):
+        policy.log_prob(x, np.arange(20) % 2).sum().backward()
+    torch.testing.assert_close(softmax.W1.grad, sigmoid.W1.grad, atol=1e-5, rtol=0)
+
+
+def test_a_softmax_over_three_has_three_logits_made_of_the_same_hidden_units():
+    policy, x = PixelSoftmaxPolicy(3, seed=1), frames(20)
+    z = policy.logits(x)
+    assert z.shape == (20, 3)
+    torch.testing.assert_close(z, torch.stack([policy.hidden(x) @ policy.w2[:, k] + policy.b2[k] for k in range(3)], dim=1))
 
 
 def test_gradient_of_log_prob_is_input_times_error():
@@ -160,7 +178,14 @@ def test_its_states_may_be_integers_of_any_kind(s):
     assert TabularPolicy([[1, 2], [3, 4]]).logits(s).tolist() == [[3, 4], [1, 2]]
 
 
-@pytest.mark.parametrize("make", [lambda seed: SoftmaxPolicy(4, 2, seed=seed), lambda seed: PixelPolicy(3, n_pixels=5, seed=seed)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: SoftmaxPolicy(4, 2, seed=seed),
+        lambda seed: PixelPolicy(3, n_pixels=5, seed=seed),
+        lambda seed: PixelSoftmaxPolicy(3, 4, n_pixels=5, seed=seed),
+    ],
+)
 def test_weights_depend_on_their_seed_alone(make):
     weights = []
     for disturbance, seed in [(1, 0), (2, 0), (2, 1)]:
@@ -213,6 +238,7 @@ def test_states_of_another_shape_are_named(s):
         (lambda p, x: p.log_prob(x, [-1, 0, 0]), r"a must hold integers in 0\.\.1, got .* from -1 to 0"),
         (lambda p, x: p.log_prob(x, [0.0, 1.0, 1.0]), r"a must hold integers in 0\.\.1, got torch.float32"),
         (lambda p, x: p.log_prob(x, [0, 1]), r"a must have shape \(3,\), one action a state, got \(2,\)"),
+        (lambda p, x: PixelSoftmaxPolicy(1), "n_actions must be at least 2, got 1"),
         (lambda p, x: PixelPolicy(0), "n_hidden must be at least 1, got 0"),
         (lambda p, x: TabularPolicy([0.0, 1.0]), r"^w must have shape \(n_states, n_actions\), got \(2,\)$"),
         (lambda p, x: TabularPolicy(np.zeros((1, 2, 3))), r"^w must have shape \(n_states, n_actions\), got \(1, 2, 3\)$"),

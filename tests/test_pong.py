@@ -88,6 +88,38 @@ def test_difference_is_field_now_minus_field_before(moments):
     assert sum(m.x.any() for m in moments) > 0.9 * len(moments)
 
 
+def test_the_other_background_of_the_first_screens_is_no_object():
+    """Of these games one begins with the console's first screen, whose background has another grey."""
+    games = pong.Pong(16)
+    for seed in (0, 5, 9, 21):
+        games.reset(seed=seed)
+        assert all(np.count_nonzero(x) < 200 for _ in range(3) for x in games.step(np.ones(16, int))[0])
+    assert not pong.field(np.full((210, 160), 107)).any()
+    games.close()
+
+
+def test_the_ball_is_in_play_when_the_console_says_so(moments):
+    """Whenever we see it between the paddles, the console has a ball; when it has none, we see none."""
+    seen = pong.in_play(np.array([m.x for m in moments]))
+    assert seen.dtype == bool
+    has = np.array([m.ball is not None for m in moments])
+    assert not (seen & ~has).any()
+    inside = np.array([m.ball is not None and 14 < m.ball[0] < 66 for m in moments])
+    steady = inside & np.roll(inside, 1) & np.roll(inside, 2)  # on the field for a while, hence in both fields of the difference
+    assert steady.sum() > 300
+    assert seen[steady].all()
+
+
+def test_who_stays_does_not_move():
+    games = pong.Pong(2, n_actions=3)
+    games.reset(seed=0)
+    assert games.single_action_space.n == 3
+    ours = [games.step(np.array([pong.STAY, pong.UP]))[0].reshape(2, 80, 80)[:, :, 70:72].any(axis=(1, 2)) for _ in range(12)]
+    assert not np.array(ours[4:])[:, 0].any()  # after a moment's inertia
+    assert np.array(ours[4:8])[:, 1].any()
+    games.close()
+
+
 def test_scores_add_up_and_observations_start_blank():
     games = pong.Pong(8)
     x, _ = games.reset(seed=0)
@@ -152,13 +184,15 @@ def test_play_returns_one_score_a_game_and_random_play_loses():
         (lambda: pong.field(np.zeros((200, 160))), r"screen must have shape \(\.\.\., 210, 160\).*got \(200, 160\)"),
         (lambda: pong.field(np.full((210, 160), np.nan)), "screen must be finite, got nan"),
         (lambda: pong.Pong(0), "n_games must be at least 1, got 0"),
+        (lambda: pong.Pong(1, n_actions=6), "n_actions must be 2 or 3, got 6"),
+        (lambda: pong.in_play(np.zeros(6400)), r"x must have shape \(N, 6400\), got \(6400,\)"),
         (lambda: pong.Pong(2, game="Breakout"), "game must be one of PongDeterministic-v4, ALE/Pong-v5, got 'Breakout'"),
         (lambda: pong.watch(lambda m: 0, 1, game="pong"), "game must be one of .*, got 'pong'"),
         (lambda: pong.play(lambda x: x, 0), "n_games must be at least 1"),
-        (lambda: step_with(2), "actions must be 4 integers, 0 or 1, got 2"),
+        (lambda: step_with(2), "actions must be 4 integers in 0..1, got 2"),
         (lambda: next(pong.watch(lambda m: 0.7, 1)), r"act must return 0 \(DOWN\) or 1 \(UP\), got 0.7"),
         (lambda: next(pong.watch(lambda m: -1, 1)), r"act must return 0 \(DOWN\) or 1 \(UP\), got -1"),
-        (lambda: step_with(-1), "actions must be 4 integers, 0 or 1, got -1"),
+        (lambda: step_with(-1), "actions must be 4 integers in 0..1, got -1"),
     ],
 )
 def test_bad_input_is_named(call, message):

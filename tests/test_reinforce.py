@@ -90,6 +90,47 @@ def test_update_takes_whole_episodes_and_loses_no_step():
             assert ((e.s.argmax(axis=1) == e.a) == e.r).all()  # each reward belongs to its own state and action
 
 
+def test_steps_that_do_not_matter_are_not_learnt_from():
+    """The step is that of an episode without them, but their rewards count in the credit of what came before."""
+    lessons = []
+    for matters in (None, lambda s: np.array([True, False, True])):
+        algorithm = learner(credit=reward_to_go, matters=matters)
+        [episode, *_] = algorithm._collect()
+        lessons.append((episode, *algorithm._lesson(episode)))
+    (whole, s, a, G), (same, s2, a2, G2) = lessons
+    assert (whole.s == same.s).all()
+    assert (s == whole.s).all()
+    assert (reward_to_go(whole.r) == G).all()
+    for kept, full in ((s2, s), (a2, a), (G2, G)):
+        assert (kept == full[[0, 2]]).all()
+
+
+def test_stale_actions_are_those_under_way_at_the_last_update():
+    """Four environments in step, three steps an episode: of 7 wanted, 12 come; nothing is under way. Out of step, it is."""
+    algorithm = learner(batch_size=7)
+    assert [algorithm.update().stale for _ in range(3)] == [0, 0, 0]
+    algorithm._open[0] = algorithm._open[0] + [(algorithm._s[0], 0, 0.0)] * 5  # as if one were five steps into an episode
+    update = algorithm.update()
+    assert update.stale == 5 / (12 + 5)
+    assert algorithm.update().stale == 0
+
+
+def test_eta_may_depend_on_the_steps_so_far():
+    asked = []
+
+    def eta(n_steps):
+        asked.append(n_steps)
+        return 0.01 if n_steps < 100 else 0.0
+
+    algorithm = learner(credit=reward_to_go, eta=eta)
+    first = algorithm.update()
+    W = algorithm.policy.W.detach().clone()
+    np.testing.assert_allclose(W.abs(), 0.01, rtol=1e-4)
+    second = algorithm.update()
+    assert asked == [0, first.n_steps, second.n_steps]
+    assert algorithm.policy.W.equal(W)
+
+
 def test_the_step_is_adams_on_the_objective():
     algorithm = learner(credit=reward_to_go, eta=0.01)
     algorithm.update()

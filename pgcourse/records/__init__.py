@@ -1,8 +1,8 @@
 """Recorded runs: what was run, on what, how it went, and the policy that came out of it.
 
 A run is a folder: ``run.json`` (recipe, seed, settings, budget, versions, machine, result), ``curve.csv`` (a row now and then) and, when it
-has finished, ``policy.safetensors`` (half precision); checkpoints only while it has not. Runs that the book shows stand beside this file
-and ship with the package; ``load`` finds those, and any other folder's.
+has finished, ``policy.safetensors`` (half precision), perhaps with earlier ones beside it; checkpoints only while it has not. Runs that the
+book shows stand beside this file and ship with the package; ``load`` finds those, and any other folder's.
 """
 
 import json
@@ -98,18 +98,24 @@ class Record:
         judged = np.isfinite(curve["score"])
         return curve["n_steps"][judged], curve["score"][judged]
 
-    def policy(self):
-        """Return the policy that came out.
+    def kept(self) -> list[int]:
+        """Return at which steps on the way the policy was kept, in order."""
+        return sorted(int(path.stem.partition("-")[2]) for path in self.folder.glob("policy-*.safetensors"))
+
+    def policy(self, n_steps: int | None = None):
+        """Return the policy that came out, or the one kept after so many steps.
 
         Raises:
-            ValueError: if the weights are damaged or do not fit the recipe's network.
+            ValueError: if none was kept then, or the weights are damaged or do not fit the recipe's network.
             OSError: if they are missing.
         """
         from pgcourse.checkpoints import load_weights
 
+        if n_steps is not None and n_steps not in self.kept():
+            raise ValueError(f"n_steps must be one of {self.kept()}, where the policy was kept, got {n_steps}")
         algorithm = recipes.get(self.name).build(self.seed, **self.changed)
         algorithm.env.close()
-        load_weights(self.folder / "policy.safetensors", algorithm.policy)
+        load_weights(self.folder / ("policy.safetensors" if n_steps is None else f"policy-{n_steps:09d}.safetensors"), algorithm.policy)
         return algorithm.policy
 
     def stale(self) -> list[str]:
