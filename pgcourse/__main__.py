@@ -22,6 +22,7 @@ Recipe = Annotated[str, typer.Argument(help="Name of a recipe, such as reinforce
 What = Annotated[str, typer.Argument(help="A recipe, for its recorded runs, or a folder of your own runs.")]
 Folder = Annotated[Path, typer.Option(help="Where runs are kept. A run that is there already goes on, or is done.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the policy at every checkpoint, not only the last.")]
+Judge = Annotated[int | None, typer.Option(help="Fresh episodes that judge a policy; the recipe's own number, and 100 at the end.")]
 Jobs = Annotated[int | None, typer.Option(help="Runs at once; as many as there are cores, unless you say.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers do the runs.")]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Take the most probable action instead of drawing one.")]
@@ -81,6 +82,7 @@ def run(
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training instead.")] = None,
     every: Annotated[int | None, typer.Option(help="Steps between two checkpoints.")] = None,
     keep: Keep = False,
+    judge: Judge = None,
     folder: Folder = Path("runs"),
     jobs: Jobs = None,
     scheduler: Scheduler = None,
@@ -110,6 +112,7 @@ def run(
         minutes=minutes,
         every=every,
         keep=keep,
+        judge=judge,
         folder=folder,
         jobs=jobs,
         scheduler=scheduler,
@@ -121,6 +124,7 @@ def run(
 def resume(
     folder: Annotated[Path, typer.Argument(help="Folder with runs that were stopped.")] = Path("runs"),
     keep: Keep = False,
+    judge: Judge = None,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
 ):
@@ -132,7 +136,7 @@ def resume(
     """
     from pgcourse import sweeps
 
-    _report(sweeps.resume(folder, keep=keep, jobs=jobs, scheduler=scheduler))
+    _report(sweeps.resume(folder, keep=keep, judge=judge, jobs=jobs, scheduler=scheduler))
 
 
 @command

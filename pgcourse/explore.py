@@ -1,6 +1,6 @@
 """Sliders that live twice: recomputing wherever there is a kernel, baked into the page wherever there is none.
 
-``explore(draw, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))`` calls ``draw(eta=…, n_steps=…)``, which returns a matplotlib figure.
+``explore(draw, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))`` calls ``draw(eta=…, n_steps=…)``, which returns a matplotlib figure or a film.
 With a kernel it returns ipywidgets over the full ranges. While the book is built (the environment variable ``PGCOURSE_BAKE`` is set)
 it draws every point of the grid once and returns native HTML sliders that choose among the finished frames; without script the
 reader sees the one where the sliders start.
@@ -42,7 +42,7 @@ def explore(draw: Callable[..., Any], /, **grid: Iterable) -> Any:
     line of its docstring describes the picture to those who cannot see it.
 
     Args:
-        draw: called as ``draw(**point)``; returns a matplotlib figure.
+        draw: called as ``draw(**point)``; returns a matplotlib figure, or a film as ``video.show`` does.
         **grid: for each parameter the values of the baked sliders, in order: numbers, strings or booleans. With a kernel, ascending
             numbers range freely between the first and the last. Integers stay integers. Where the values are spaced more evenly on a
             logarithmic scale, so is the slider.
@@ -52,7 +52,7 @@ def explore(draw: Callable[..., Any], /, **grid: Iterable) -> Any:
 
     Raises:
         ValueError: if the grid is empty, has more than 100 points or holds a number that is not finite, or if ``draw`` fails or returns
-            no figure, naming the point. (When a live slider gets to such a point, the message appears in place of the figure.)
+            neither figure nor film, naming the point. (When a live slider gets there, the message appears in place of the figure.)
     """
     if not grid:
         raise ValueError("grid must name at least one parameter of draw, got none")
@@ -100,6 +100,7 @@ def _is_number(value) -> bool:
 
 def _figure(draw, point: Mapping):
     import matplotlib.pyplot as plt
+    from IPython.display import HTML
     from matplotlib.figure import Figure
 
     where, others = _describe(point), plt.get_fignums()
@@ -110,8 +111,8 @@ def _figure(draw, point: Mapping):
     finally:  # closed figures can still be shown, but only where we show them
         for number in set(plt.get_fignums()) - set(others):
             plt.close(number)
-    if not isinstance(figure, Figure):
-        raise ValueError(f"draw must return a matplotlib figure, got {type(figure).__name__} at {where}")
+    if not isinstance(figure, Figure | HTML):
+        raise ValueError(f"draw must return a matplotlib figure or a film, got {type(figure).__name__} at {where}")
     return figure
 
 
@@ -188,7 +189,11 @@ def _baked(draw, values, start):
         point = {name: sequence[i] for (name, sequence), i in zip(values.items(), index, strict=True)}
         alt = html.escape(f"{title}: {_describe(point)}" if title else _describe(point))
         shown = "" if index == first else " hidden"
-        frames.append(f'<img alt="{alt}" src="data:image/webp;base64,{_webp(_figure(draw, point))}"{shown}>')
+        figure = _figure(draw, point)
+        if isinstance(figure, HTML):
+            frames.append(f'<div role="group" aria-label="{alt}"{shown}>{figure.data}</div>')
+        else:
+            frames.append(f'<img alt="{alt}" src="data:image/webp;base64,{_webp(figure)}"{shown}>')
     return HTML(f'<figure class="explore"><div class="sliders">{"".join(sliders)}</div>{"".join(frames)}</figure>')
 
 

@@ -4,6 +4,7 @@ Each run is a folder of its own, which one process at a time may work on. Killed
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -51,6 +52,7 @@ def run(
     minutes: float | None = None,
     every: int | None = None,
     keep: bool = False,
+    judge: int | None = None,
     folder: str | Path = "runs",
     jobs: int | None = None,
     scheduler: str | None = None,
@@ -67,6 +69,7 @@ def run(
         steps, episodes, minutes: the budget of each run, at most one of them; the recipe's, if none.
         every: steps between two checkpoints; the recipe's, if None.
         keep: whether to keep the policy at every checkpoint, in a quarter of full precision, for ``Record.policy``.
+        judge: fresh episodes that judge a policy, at least 1; if None, the recipe's number of them on the way and 100 at the end.
         folder: where the runs are kept; on a cluster, one that all its machines see.
         jobs: how many at once, each on one thread; as many as there are cores, if None.
         scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers do the work.
@@ -94,11 +97,17 @@ def run(
         changed = {name: complete[name] for name in sorted(changed) if complete[name] != known.defaults[name]}
         plans += [Plan(recipe, seed, changed, budget, every) for seed in seeds]
     plans = [plan for i, plan in enumerate(plans) if plan not in plans[:i]]
-    return _run_all({plan.folder(Path(folder)): plan for plan in plans}, keep, jobs, scheduler, progress)
+    return _run_all({plan.folder(Path(folder)): plan for plan in plans}, keep, judge, jobs, scheduler, progress)
 
 
 def resume(
-    folder: str | Path, *, keep: bool = False, jobs: int | None = None, scheduler: str | None = None, progress: bool = True
+    folder: str | Path,
+    *,
+    keep: bool = False,
+    judge: int | None = None,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
 ) -> list[Record]:
     """Go on with every run in a folder that was stopped, and return the records of all.
 
@@ -114,12 +123,14 @@ def resume(
         plans[record.folder] = Plan(record.name, record.seed, record.changed, Budget(*about["budget"]), about["every"])
     if not plans:
         raise ValueError(f"folder must hold a run, got {folder}, where there is none")
-    return _run_all(plans, keep, jobs, scheduler, progress)
+    return _run_all(plans, keep, judge, jobs, scheduler, progress)
 
 
-def _run_all(plans: dict[Path, Plan], keep, jobs, scheduler, progress) -> list[Record]:
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
+def _run_all(plans: dict[Path, Plan], keep, judge, jobs, scheduler, progress) -> list[Record]:
+    for name, number in {"jobs": jobs, "judge": judge}.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    attempt = functools.partial(_attempt, keep=keep, judge=judge)
     todo = {folder: plan for folder, plan in plans.items() if "result" not in _about(folder, plan)}
     for folder in plans:
         if folder in todo:
@@ -131,10 +142,10 @@ def _run_all(plans: dict[Path, Plan], keep, jobs, scheduler, progress) -> list[R
     jobs = min(jobs or os.cpu_count() or 1, len(todo))
     try:
         if jobs <= 1 and not scheduler:
-            failures = [_attempt(folder, plan, keep, progress) for folder, plan in todo.items()]
+            failures = [attempt(folder, plan, progress=progress) for folder, plan in todo.items()]
         else:
             with _watched(plans, progress):
-                failures = _on_cluster(todo, keep, scheduler) if scheduler else _on_cores(todo, keep, jobs)
+                failures = _on_cluster(attempt, todo, scheduler) if scheduler else _on_cores(attempt, todo, jobs)
     except KeyboardInterrupt as stop:
         where = os.path.commonpath(plans)
         raise KeyboardInterrupt(
@@ -159,10 +170,10 @@ def _announce(folder: Path, plan: Plan) -> None:
             _write_json(folder / "run.json", _about(folder, plan))
 
 
-def _attempt(folder: Path, plan: Plan, keep: bool, progress: bool = False) -> str | None:
+def _attempt(folder: Path, plan: Plan, **options) -> str | None:
     """Make one run; return what went wrong, if anything did, because the others shall go on."""
     try:
-        _run_one(folder, plan, keep, progress)
+        _run_one(folder, plan, **options)
     except (ValueError, ArithmeticError, OSError, RuntimeError) as error:  # the last are PyTorch's
         return str(error)
     return None
@@ -189,7 +200,7 @@ def _locked(folder: Path):
         lock.release()
 
 
-def _run_one(folder: Path, plan: Plan, keep: bool, progress: bool) -> None:
+def _run_one(folder: Path, plan: Plan, *, keep: bool, judge: int | None, progress: bool = False) -> None:
     import torch
 
     recipe = recipes.get(plan.recipe)
@@ -204,7 +215,7 @@ def _run_one(folder: Path, plan: Plan, keep: bool, progress: bool) -> None:
         def evaluate(policy, n_updates):
             if keep:
                 checkpoints.save_weights(folder / f"policy-{algorithm.n_steps:09d}.safetensors", policy, torch.float8_e4m3fn)
-            return recipe.evaluate(policy, recipe.n_episodes, _own_seed(plan.seed, n_updates))
+            return recipe.evaluate(policy, judge or recipe.n_episodes, _own_seed(plan.seed, n_updates))
 
         try:
             curve = train(
@@ -212,7 +223,7 @@ def _run_one(folder: Path, plan: Plan, keep: bool, progress: bool) -> None:
             )
             checkpoints.save_weights(folder / "policy.safetensors", algorithm.policy)
             checkpoints.load_weights(folder / "policy.safetensors", algorithm.policy)  # judged as it is kept, in half precision
-            scores = recipe.evaluate(algorithm.policy, N_EPISODES, _own_seed(plan.seed, -1))
+            scores = recipe.evaluate(algorithm.policy, judge or N_EPISODES, _own_seed(plan.seed, -1))
         finally:
             algorithm.env.close()
         counts = {name: int(curve[name][-1]) for name in ("n_updates", "n_steps", "n_episodes")}
@@ -244,7 +255,7 @@ def _own_seed(seed: int, n_updates: int) -> int:
     return int(np.random.SeedSequence([seed, n_updates + 1]).generate_state(1)[0] // 4)
 
 
-def _on_cores(plans: dict[Path, Plan], keep: bool, jobs: int) -> list[str | None]:
+def _on_cores(attempt, plans: dict[Path, Plan], jobs: int) -> list[str | None]:
     """Make the runs in local processes, one torch thread each."""
     from concurrent.futures.process import BrokenProcessPool
 
@@ -253,7 +264,7 @@ def _on_cores(plans: dict[Path, Plan], keep: bool, jobs: int) -> list[str | None
 
     with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
         try:  # one by one, for joblib would put several into a batch after some that were quick
-            return joblib.Parallel(batch_size=1)(joblib.delayed(_attempt)(folder.resolve(), plan, keep) for folder, plan in plans.items())
+            return joblib.Parallel(batch_size=1)(joblib.delayed(attempt)(folder.resolve(), plan) for folder, plan in plans.items())
         except BrokenProcessPool as error:
             raise RuntimeError("a worker process was killed, perhaps for want of memory; the same call does the rest") from error
         except BaseException:
@@ -261,7 +272,7 @@ def _on_cores(plans: dict[Path, Plan], keep: bool, jobs: int) -> list[str | None
             raise
 
 
-def _on_cluster(plans: dict[Path, Plan], keep: bool, scheduler: str) -> list[str | None]:
+def _on_cluster(attempt, plans: dict[Path, Plan], scheduler: str) -> list[str | None]:
     """Make the runs on the workers of a Dask cluster, also on those that join later; the run of one that dies goes on at another."""
     try:
         from distributed import CancelledError, Client, KilledWorker
@@ -276,7 +287,7 @@ def _on_cluster(plans: dict[Path, Plan], keep: bool, scheduler: str) -> list[str
 
     with Client(scheduler, timeout="10s") as client:
         client.wait_for_workers(1, timeout=10)
-        futures = client.map(_attempt, [folder.resolve() for folder in plans], list(plans.values()), keep=keep, pure=False)
+        futures = client.map(attempt, [folder.resolve() for folder in plans], list(plans.values()), pure=False)
         return [failure(future) for future in futures]
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 from nbclient.output_widget import OutputWidget
 from PIL import Image
 
+from pgcourse import video
 from pgcourse.explore import explore
 
 TRICKY = '<b>"&lt;</b>'
@@ -29,6 +31,10 @@ def draw(red, rule=TRICKY):
 
 def plain(**point):
     return plt.figure(figsize=(0.2, 0.2))
+
+
+def film(red=200):
+    return video.show([np.full((16, 16, 3), red, np.uint8)] * 3, f"{red} of red")
 
 
 @pytest.fixture
@@ -99,6 +105,13 @@ class TestBaked:
     def test_the_same_call_gives_the_same_bytes(self):
         assert explore(draw, **GRID).data == explore(draw, **GRID).data
 
+    def test_films_take_the_place_of_pictures(self):
+        soup = page(film, red=[0, 200])
+        blocks = soup.select("figure.explore > div:not(.sliders)")
+        assert [(block["aria-label"], block.has_attr("hidden")) for block in blocks] == [("red = 0", True), ("red = 200", False)]
+        assert [video["aria-label"] for video in soup.select("video")] == ["0 of red", "200 of red"]
+        assert soup.select("video")[0]["src"] != soup.select("video")[1]["src"]
+
     def test_a_hundred_points_are_allowed(self):
         assert len(page(plain, a=range(10), b=range(10)).find_all("img")) == 100
 
@@ -106,8 +119,8 @@ class TestBaked:
         ("draw", "message"),
         [
             (lambda eta, red: plain() if red == 2 else 1 / 0, "draw failed at η = 0.25, red = 3: ZeroDivisionError: division by zero"),
-            (lambda eta, red: None, "draw must return a matplotlib figure, got NoneType at η = 0.25, red = 2"),
-            (lambda eta, red: plain().gca(), "draw must return a matplotlib figure, got Axes at η = 0.25, red = 2"),
+            (lambda eta, red: None, "draw must return a matplotlib figure or a film, got NoneType at η = 0.25, red = 2"),
+            (lambda eta, red: plain().gca(), "draw must return a matplotlib figure or a film, got Axes at η = 0.25, red = 2"),
             (lambda eta: plain(), "draw failed at η = 0.25, red = 2: TypeError: "),
         ],
     )
@@ -141,6 +154,7 @@ def test_a_bad_grid_is_named_in_both_lives(monkeypatch, environment, grid, messa
 IPYWIDGETS7 = Path(__file__).parents[1] / "_build/ipywidgets7"
 SETUP = """
 import ipywidgets, matplotlib.pyplot as plt, numpy as np
+from pgcourse import video
 from pgcourse.explore import explore
 
 calls = []
@@ -265,7 +279,7 @@ def test_a_slider_draws_when_it_is_let_go(kernel):
     ("body", "message"),
     [
         ("1 / 0", "draw failed at η = {}: ZeroDivisionError: division by zero"),
-        ("None", "draw must return a matplotlib figure, got NoneType at η = {}"),
+        ("None", "draw must return a matplotlib figure or a film, got NoneType at η = {}"),
     ],
 )
 def test_a_live_draw_that_fails_is_named_with_its_point_and_can_recover(kernel, body, message):

@@ -161,6 +161,18 @@ def test_half_precision_is_enough(record):
     assert (record.folder / "policy.safetensors").stat().st_size < 2 * sum(w.size for w in weights) + 1000
 
 
+def test_a_policy_kept_on_the_way_is_found_by_its_steps(record):
+    assert record.kept() == []
+    other = SoftmaxPolicy(4, 2, seed=9)
+    checkpoints.save_weights(record.folder / "policy-000002016.safetensors", other)
+    checkpoints.save_weights(record.folder / "policy-000000000.safetensors", balancing())
+    assert record.kept() == [0, 2016]
+    assert torch.equal(record.policy(2016).layers[0].weight, other.layers[0].weight.half().float())
+    assert not torch.equal(record.policy().layers[0].weight, record.policy(2016).layers[0].weight)
+    with pytest.raises(ValueError, match=r"^n_steps must be one of \[0, 2016\], where the policy was kept, got 7$"):
+        record.policy(7)
+
+
 def test_an_unfinished_run_is_found_but_not_loaded_and_has_no_score(record, tmp_path):
     record = rewritten(record, result=None)
     (record.folder / "policy.safetensors").unlink()
@@ -480,7 +492,8 @@ def test_a_shipped_curve_is_complete(record):
 def test_a_shipped_record_lies_in_its_place_and_nothing_beside_it(record):
     changed = ",".join(f"{name}={value}" for name, value in record.changed.items())
     assert record.folder == records.SHIPPED / record.name / changed / f"seed-{record.seed}"
-    assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv", "policy.safetensors"}
+    kept = {f"policy-{n_steps:09d}.safetensors" for n_steps in record.kept()}
+    assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv", "policy.safetensors"} | kept
 
 
 @shipped

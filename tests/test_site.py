@@ -68,7 +68,8 @@ OVERFLOW = """() => {
 
 # What a reader of a baked figure sees: its visible frames, and label, text and spoken text of its sliders.
 LOOK = """figure => ({
-  frames: [...figure.querySelectorAll("img")].filter(i => i.checkVisibility()).map(i => [i.alt, i.src]),
+  frames: [...figure.querySelectorAll(":scope > :not(.sliders)")].filter(f => f.checkVisibility()).map(
+    f => [f.alt ?? f.ariaLabel, f.src ?? f.querySelector("video").src]),
   sliders: [...figure.querySelectorAll("label")].map(l => [
     l.querySelector("span").innerText, l.querySelector("output").innerText, l.querySelector("input").ariaValueText]),
 })"""

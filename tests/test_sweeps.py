@@ -231,6 +231,30 @@ def test_in_parallel_it_comes_out_the_same(tmp_path, expected, capsys):
     assert "3/3 runs" in err
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_policies_that_are_kept_change_nothing_and_are_those_that_were_judged(tmp_path, expected, jobs):
+    """The last is the one that came out, in fewer bits; the others differ from it and from each other."""
+    for record, undisturbed in zip(
+        sweeps.run("reinforce/cartpole", seeds=3, **LONG, keep=True, jobs=jobs, progress=False, folder=tmp_path), expected, strict=True
+    ):
+        judged, _ = record.evaluations()
+        assert record.kept() == judged.tolist()
+        policies = [np.concatenate([w.detach().numpy().ravel() for w in record.policy(n).parameters()]) for n in [*record.kept(), None]]
+        first, *_, last, final = policies
+        np.testing.assert_allclose(last, final, rtol=2**-4, atol=2**-10)
+        assert np.abs(first - final).max() > 0.02
+        assert len({policy.tobytes() for policy in policies}) == len(policies)
+        for path in record.folder.glob("policy-*.safetensors"):
+            path.unlink()
+        assert outcome(record) == undisturbed
+
+
+def test_a_policy_is_judged_by_as_many_episodes_as_wanted(tmp_path):
+    [record] = sweeps.run("reinforce/cartpole", **SHORT, settings=SETTINGS, judge=3, folder=tmp_path)
+    assert len(record.scores) == 3
+    assert record.evaluations()[1][-1] * 3 == pytest.approx(round(record.evaluations()[1][-1] * 3))  # a mean of three whole numbers
+
+
 def test_after_many_that_are_done_the_rest_is_done_in_parallel(tmp_path, peace):
     """Joblib, left alone, may put what follows on quick tasks into one batch, for one worker."""
     for seed in range(40):
@@ -508,6 +532,7 @@ def test_where_no_scheduler_listens_it_is_an_error(unreachable):
         ({"steps": -1}, "steps must be a positive number, got -1"),
         ({"every": 0}, "every must be at least 1, got 0"),
         ({"jobs": 0}, "jobs must be at least 1, got 0"),
+        ({"judge": 0}, "judge must be at least 1, got 0"),
         ({"settings": {"etta": 1}}, "reinforce/cartpole has no setting 'etta'; did you mean eta"),
         ({"settings": {"batch_size": [10, 0.5]}}, "batch_size must be of type int, as its default .*, got 0.5"),
     ],

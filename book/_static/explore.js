@@ -1,7 +1,7 @@
-// A baked figure holds one image for each point of its grid, the last slider running fastest; show the one the sliders point at.
+// A baked figure holds a picture or a film for each point of its grid, the last slider running fastest; show the one the sliders point at.
 for (const figure of document.querySelectorAll("figure.explore")) {
   const sliders = [...figure.querySelectorAll("input")];
-  const frames = [...figure.querySelectorAll("img")];
+  const frames = [...figure.querySelectorAll(":scope > :not(.sliders)")];
   const show = () => {
     let index = 0;
     for (const slider of sliders) {
@@ -10,7 +10,10 @@ for (const figure of document.querySelectorAll("figure.explore")) {
       slider.nextElementSibling.value = texts[slider.value];
       slider.setAttribute("aria-valuetext", texts[slider.value]);
     }
-    frames.forEach((frame, i) => (frame.hidden = i !== index));
+    frames.forEach((frame, i) => {
+      frame.hidden = i !== index;
+      if (frame.hidden) frame.querySelector("video")?.pause();
+    });
   };
   figure.addEventListener("input", show);
   show();
