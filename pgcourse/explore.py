@@ -1,7 +1,7 @@
 """Sliders that live twice: recomputing wherever there is a kernel, baked into the page wherever there is none.
 
-``explore(draw, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))`` calls ``draw(eta=…, n_steps=…)``, which returns a matplotlib figure or a film.
-With a kernel it returns ipywidgets over the full ranges. While the book is built (the environment variable ``PGCOURSE_BAKE`` is set)
+``explore(draw, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))`` calls ``draw(eta=…, n_steps=…)``, which returns a matplotlib figure, or a
+film. With a kernel it returns ipywidgets over the full ranges. While the book is built (the environment variable ``PGCOURSE_BAKE`` is set)
 it draws every point of the grid once and returns native HTML sliders that choose among the finished frames; without script the
 reader sees the one where the sliders start.
 """
