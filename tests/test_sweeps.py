@@ -252,7 +252,8 @@ def test_policies_that_are_kept_change_nothing_and_are_those_that_were_judged(tm
 def test_a_policy_is_judged_by_as_many_episodes_as_wanted(tmp_path):
     [record] = sweeps.run("reinforce/cartpole", **SHORT, settings=SETTINGS, judge=3, folder=tmp_path)
     assert len(record.scores) == 3
-    assert record.evaluations()[1][-1] * 3 == pytest.approx(round(record.evaluations()[1][-1] * 3))  # a mean of three whole numbers
+    total = record.evaluations()[1][-1] * 3  # of three whole numbers, whose mean the curve rounds
+    assert total == pytest.approx(round(total), abs=0.01)
 
 
 def test_after_many_that_are_done_the_rest_is_done_in_parallel(tmp_path, peace):
