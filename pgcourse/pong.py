@@ -21,7 +21,7 @@ from gymnasium.vector.utils import batch_space
 SIZE = 80
 N_PIXELS = SIZE * SIZE
 DOWN, UP, STAY = 0, 1, 2  # the first two are the label t of slide 17
-ACTION_NAMES = ("DOWN", "UP", "STAY")
+ACTION_NAMES = ("DOWN", "UP")  # of the lecture
 DEFAULT_GAME = "PongDeterministic-v4"
 FRAME_SKIP = 4  # frames of the console per decision, at 60 frames per second
 GAMES = {"PongDeterministic-v4": 0.0, "ALE/Pong-v5": 0.25}  # probability that the console repeats the previous action
