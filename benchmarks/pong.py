@@ -17,6 +17,8 @@ import torch
 
 from pgcourse import pong, recipes
 from pgcourse.networks import PixelPolicy, one_thread
+from pgcourse.reinforce import standardized
+from pgcourse.returns import reward_to_go
 
 GAMES_OF_2016 = 8_000  # "slightly better than the AI" after about as many; Karpathy (2016)
 
@@ -86,11 +88,9 @@ class Of2016:
             for row, value in zip((xs, hs, errors, rewards), (x, h, up - y, r), strict=True):
                 row.append(value)
         self.screen, _ = self.env.reset()
-        G, ahead = np.zeros(len(rewards)), 0.0
-        for i in reversed(range(len(rewards))):
-            ahead = rewards[i] + (self.gamma * ahead if rewards[i] == 0 else 0)
-            G[i] = ahead
-        error = np.array(errors) * (G - G.mean()) / G.std()
+        points = np.split(np.array(rewards), np.flatnonzero(rewards)[:-1] + 1)  # the last reward ends the game
+        G = np.concatenate([reward_to_go(r, self.gamma) for r in points])
+        error = np.array(errors) * standardized(G)
         h = np.array(hs)
         self.n_steps += len(rewards)
         return [(np.outer(error, self.W2) * (h > 0)).T @ np.array(xs), error @ h], sum(rewards)

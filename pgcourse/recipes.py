@@ -150,7 +150,13 @@ recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=2_500_000, every=
 
 
 def harmonic(eta: float, halved: float, n_steps: int) -> float:
-    """Return a learning rate that falls as η / (1 + n/n½): to half after n½ steps, to a third after twice as many, and never to zero."""
+    """Return a learning rate that falls as η / (1 + n/n½): to half after n½ steps, to a third after twice as many, and never to zero.
+
+    Raises:
+        ValueError: if ``halved``, which recipes call ``eta_halved``, is not positive.
+    """
+    if halved <= 0:
+        raise ValueError(f"eta_halved must be positive, got {halved}")
     return eta / (1 + n_steps / halved)
 
 

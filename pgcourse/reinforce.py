@@ -119,16 +119,16 @@ class Reinforce:
         batch_size: int = 4096,
         seed: int = 0,
     ):
-        first = eta(0) if callable(eta) else eta
-        if not (np.isfinite(first) and first > 0):
-            raise ValueError(f"eta must be a positive number, got {first}")
+        self.eta = eta if callable(eta) else lambda _: eta
+        if not (np.isfinite(self.eta(0)) and self.eta(0) > 0):
+            raise ValueError(f"eta must be a positive number, got {self.eta(0)}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
             raise ValueError(f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}")
         self.env, self.policy = env, policy
-        self.eta, self.credit, self.matters, self.standardize, self.batch_size = eta, credit, matters, standardize, batch_size
-        self.optimizer = torch.optim.Adam(policy.parameters(), lr=first, maximize=True)
+        self.credit, self.matters, self.standardize, self.batch_size = credit, matters, standardize, batch_size
+        self.optimizer = torch.optim.Adam(policy.parameters(), lr=self.eta(0), maximize=True)
         self.n_steps = 0
         self._rng = np.random.default_rng(seed)
         self._begin()
@@ -148,7 +148,7 @@ class Reinforce:
 
         L = self.policy.log_prob(s, a)
         J = objective(L, torch.as_tensor(G, dtype=L.dtype), len(episodes))
-        self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps) if callable(self.eta) else self.eta
+        self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps)
         self.optimizer.zero_grad()
         J.backward()
         self.optimizer.step()
@@ -197,11 +197,10 @@ class Reinforce:
             s, r, terminated, truncated, _ = self.env.step(a)
             for k, steps in enumerate(self._open):
                 steps.append((self._s[k], a[k], r[k]))
-            for k, over in enumerate(terminated | truncated):
-                if over:
-                    s_k, a_k, r_k = (np.array(column) for column in zip(*self._open[k], strict=True))
+                if terminated[k] or truncated[k]:
+                    s_k, a_k, r_k = (np.array(column) for column in zip(*steps, strict=True))
                     finished.append(Episode(s_k, a_k, r_k, int(self._n_stale[k])))
-                    n_finished += len(r_k)
+                    n_finished += len(steps)
                     self._open[k], self._first[k], self._n_stale[k] = [], False, 0
             self._s = s
             self.n_steps += len(a)

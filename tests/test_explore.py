@@ -154,7 +154,6 @@ def test_a_bad_grid_is_named_in_both_lives(monkeypatch, environment, grid, messa
 IPYWIDGETS7 = Path(__file__).parents[1] / "_build/ipywidgets7"
 SETUP = """
 import ipywidgets, matplotlib.pyplot as plt, numpy as np
-from pgcourse import video
 from pgcourse.explore import explore
 
 calls = []

@@ -141,6 +141,7 @@ def test_a_wrong_setting_is_refused_by_name(changed, message):
         (lambda: cartpole.build(0, n_hidden=0), "^n_hidden must be at least 1, got 0$"),
         (lambda: recipes.actor(None, -1), "^seed must be at least 0, got -1$"),
         (lambda: recipes.actor(cartpole, -1, greedy=True), "^seed must be at least 0, got -1$"),
+        (lambda: recipes.get("reinforce/pong").build(0, eta_halved=0), "^eta_halved must be positive, got 0$"),
         (lambda: recipes.get("reinforce/pong").build(0, n_envs=0), "^n_envs must be at least 1, got 0$"),
     ],
 )
