@@ -88,7 +88,7 @@ class Of2016:
             for row, value in zip((xs, hs, errors, rewards), (x, h, up - y, r), strict=True):
                 row.append(value)
         self.screen, _ = self.env.reset()
-        points = np.split(np.array(rewards), np.flatnonzero(rewards)[:-1] + 1)  # the last reward ends the game
+        points = np.split(np.array(rewards), np.flatnonzero(rewards) + 1)
         G = np.concatenate([reward_to_go(r, self.gamma) for r in points])
         error = np.array(errors) * standardized(G)
         h = np.array(hs)
