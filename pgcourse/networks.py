@@ -63,8 +63,9 @@ class Policy(nn.Module):
         Slides 3 and 24.
         """
         logits = self.logits(s)
-        if not logits.isfinite().all():
-            raise ValueError(f"the policy must give finite scores, got {logits[~logits.isfinite()][0]}; a smaller eta may help")
+        z = logits.numpy()
+        if not np.isfinite(z).all():
+            raise ValueError(f"the policy must give finite scores, got {z[~np.isfinite(z)][0]}; a smaller eta may help")
         return logits.softmax(dim=1).numpy()
 
     def sample(self, s, rng: np.random.Generator) -> np.ndarray:
@@ -198,12 +199,15 @@ class PixelPolicy(Policy):
         if x.ndim != 2 or x.shape[1] != len(self.W1):
             raise ValueError(f"x must have shape (N, {len(self.W1)}), got {tuple(x.shape)}")
         n, n_pixels = x.shape
-        where = torch.from_numpy(np.flatnonzero(x.numpy() != 0))
-        sign = x.reshape(-1)[where].to(self.W1.dtype)
-        if not sign.isfinite().all():
-            raise ValueError(f"x must be finite, got {sign[~sign.isfinite()][0]}")
-        first = torch.searchsorted(where, torch.arange(n) * n_pixels)  # where each frame's pixels begin
-        return (F.embedding_bag(where % n_pixels, self.W1, first, mode="sum", per_sample_weights=sign) + self.b1).relu()
+        flat = x.numpy().reshape(-1)
+        where = np.flatnonzero(flat != 0)
+        sign = flat[where]
+        if not np.isfinite(sign).all():
+            raise ValueError(f"x must be finite, got {sign[~np.isfinite(sign)][0]}")
+        first = np.searchsorted(where, np.arange(n) * n_pixels)  # where each frame's pixels begin
+        index, first, sign = (torch.from_numpy(array) for array in (where % n_pixels, first, sign))
+        W1x = F.embedding_bag(index, self.W1, first, mode="sum", per_sample_weights=sign.to(self.W1.dtype))
+        return (W1x + self.b1).relu()
 
     def logit(self, x) -> Tensor:
         """Return z, shape (N,), for frames as for ``hidden``. Slide 15 calls it a log probability; it is the logarithm of the odds."""
