@@ -134,14 +134,14 @@ def _(task, seed, *, eta=0.005, gamma=0.99, batch_size=2000, n_hidden=64, n_envs
 
 
 def _pong(
-    task, seed, *, eta=0.012, eta_halved=250_000, gamma=0.97, batch_size=4096, n_hidden=200, n_envs=8, standardize=True, in_play=True
+    task, seed, *, eta=0.012, eta_halved=250_000, gamma=0.97, batch_size=4096, n_hidden=200, n_envs=8, standardize=True, approaching=True
 ):
     """REINFORCE with discounted reward-to-go, from pixels to UP or DOWN: the lecture's network of slides 12 to 15."""
     from pgcourse import pong
     from pgcourse.networks import PixelPolicy
 
     policy = PixelPolicy(n_hidden, seed=seed)
-    options = {"eta": functools.partial(harmonic, eta, eta_halved), "matters": pong.in_play if in_play else None}
+    options = {"eta": functools.partial(harmonic, eta, eta_halved), "matters": pong.approaching if approaching else None}
     return _reinforce(task, policy, seed, gamma, n_envs, batch_size=batch_size, standardize=standardize, **options)
 
 

@@ -97,8 +97,9 @@ class Reinforce:
         policy: network giving ``log_prob(s, a)`` and ``sample(s, rng)``.
         eta: learning rate η > 0, of Adam; or a function that gives it for the number of steps so far.
         credit: from the rewards of one episode, shape (T,), to what each action is credited with, shape (T,).
-        matters: from the states of one episode, shape (T, ...), to whether an action in it can make a difference, shape (T,); those that
-            cannot are not learnt from. None learns from all.
+        matters: from the states of one episode, shape (T, ...), to whether what is done there makes a difference, shape (T,). The other
+            steps are not learnt from, nor do they count in a discount: what they are paid goes to the last before them that matters.
+            None learns from all.
         standardize: whether to subtract from the credits their mean over the batch, and divide by their standard deviation.
         batch_size: decisions per update, at least 1.
         seed: of the environment and of the actions drawn.
@@ -159,8 +160,10 @@ class Reinforce:
 
     def _lesson(self, e: Episode):
         """Return the states, actions and credits of an episode, of the steps that matter."""
-        matter = slice(None) if self.matters is None else self.matters(e.s)
-        return e.s[matter], e.a[matter], self.credit(e.r)[matter]
+        if self.matters is None:
+            return e.s, e.a, self.credit(e.r)
+        matter = np.flatnonzero(self.matters(e.s))
+        return e.s[matter], e.a[matter], self.credit(np.add.reduceat(e.r, matter))  # from each of them to the next
 
     def state_dict(self) -> dict:
         """Return a copy of all that the next updates depend on, except what the environments are in the middle of."""

@@ -98,16 +98,21 @@ def test_the_other_background_of_the_first_screens_is_no_object():
     games.close()
 
 
-def test_the_ball_is_in_play_when_the_console_says_so(moments):
-    """Whenever we see it between the paddles, the console has a ball; when it has none, we see none."""
-    seen = pong.in_play(np.array([m.x for m in moments]))
+def test_the_ball_approaches_when_the_console_says_so(moments):
+    """Where its memory has had the ball between paddles and walls for three decisions, on one way."""
+    seen = pong.approaching(np.array([m.x for m in moments]))
     assert seen.dtype == bool
-    has = np.array([m.ball is not None for m in moments])
-    assert not (seen & ~has).any()
-    inside = np.array([m.ball is not None and 14 < m.ball[0] < 66 for m in moments])
-    steady = inside & np.roll(inside, 1) & np.roll(inside, 2)  # on the field for a while, hence in both fields of the difference
+    column, row = np.array([m.ball or (np.nan, np.nan) for m in moments]).T
+    inside = (column > 14) & (column < 66) & (row > 2) & (row < 78)
+    before, long_before = np.roll(column, 1), np.roll(column, 2)
+    one_way = np.sign(column - before) == np.sign(before - long_before)
+    steady = inside & np.roll(inside, 1) & np.roll(inside, 2) & one_way
     assert steady.sum() > 300
-    assert seen[steady].all()
+    np.testing.assert_array_equal(seen[steady], (column > before)[steady])
+    assert not seen[np.isnan(column)].any()
+    gone = (column > 72) & (before > 70)  # past our paddle
+    assert gone.sum() > 30
+    assert not seen[gone].any()
 
 
 def test_who_stays_does_not_move():
@@ -185,7 +190,7 @@ def test_play_returns_one_score_a_game_and_random_play_loses():
         (lambda: pong.field(np.full((210, 160), np.nan)), "screen must be finite, got nan"),
         (lambda: pong.Pong(0), "n_games must be at least 1, got 0"),
         (lambda: pong.Pong(1, n_actions=6), "n_actions must be 2 or 3, got 6"),
-        (lambda: pong.in_play(np.zeros(6400)), r"x must have shape \(N, 6400\), got \(6400,\)"),
+        (lambda: pong.approaching(np.zeros(6400)), r"x must have shape \(N, 6400\), got \(6400,\)"),
         (lambda: pong.Pong(2, game="Breakout"), "game must be one of PongDeterministic-v4, ALE/Pong-v5, got 'Breakout'"),
         (lambda: pong.watch(lambda m: 0, 1, game="pong"), "game must be one of .*, got 'pong'"),
         (lambda: pong.play(lambda x: x, 0), "n_games must be at least 1"),

@@ -1,3 +1,5 @@
+import functools
+
 import gymnasium
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from pgcourse.networks import Policy
-from pgcourse.reinforce import Reinforce, objective, standardized
+from pgcourse.reinforce import Episode, Reinforce, objective, standardized
 from pgcourse.returns import reward_to_go
 
 
@@ -90,19 +92,27 @@ def test_update_takes_whole_episodes_and_loses_no_step():
             assert ((e.s.argmax(axis=1) == e.a) == e.r).all()  # each reward belongs to its own state and action
 
 
-def test_steps_that_do_not_matter_are_not_learnt_from():
-    """The step is that of an episode without them, but their rewards count in the credit of what came before."""
-    lessons = []
-    for matters in (None, lambda s: np.array([True, False, True])):
-        algorithm = learner(credit=reward_to_go, matters=matters)
-        [episode, *_] = algorithm._collect()
-        lessons.append((episode, *algorithm._lesson(episode)))
-    (whole, s, a, G), (same, s2, a2, G2) = lessons
-    assert (whole.s == same.s).all()
-    assert (s == whole.s).all()
-    assert (reward_to_go(whole.r) == G).all()
-    for kept, full in ((s2, s), (a2, a), (G2, G)):
-        assert (kept == full[[0, 2]]).all()
+@pytest.mark.parametrize(
+    ("mask", "rewards"),
+    [
+        ([1, 1, 1, 1], [1.0, 2.0, 4.0, 8.0]),
+        ([1, 0, 1, 0], [3.0, 12.0]),
+        ([0, 0, 1, 1], [4.0, 8.0]),  # what comes before the first that matters is nobody's
+        ([0, 1, 0, 0], [14.0]),
+        ([0, 0, 0, 0], []),
+    ],
+)
+def test_steps_that_do_not_matter_are_not_learnt_from(mask, rewards):
+    """Their rewards go to the step before, and the discount counts only steps that matter."""
+    credit = functools.partial(reward_to_go, gamma=0.5)
+    algorithm = learner(credit=credit, matters=lambda s: np.array(mask, bool))
+    episode = Episode(np.arange(4), np.array([1, 0, 0, 1]), np.array([1.0, 2.0, 4.0, 8.0]), 0)
+    s, a, G = algorithm._lesson(episode)
+    np.testing.assert_array_equal(s, episode.s[np.array(mask, bool)])
+    np.testing.assert_array_equal(a, episode.a[np.array(mask, bool)])
+    np.testing.assert_array_equal(G, credit(np.array(rewards)))
+    algorithm.matters = None
+    np.testing.assert_array_equal(algorithm._lesson(episode)[2], credit(episode.r))
 
 
 def test_stale_actions_are_those_under_way_at_the_last_update():
