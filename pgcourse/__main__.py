@@ -60,7 +60,7 @@ def list_(recipe: Annotated[str | None, typer.Argument(help="A recipe, to see it
 
     for known in [recipes.get(recipe)] if recipe else recipes.RECIPES.values():
         print(f"{known.name}: {known.about}")
-        print(f"    budget: {known.steps:,} steps, a checkpoint every {known.every:,}")
+        print(f"    budget: {known.steps:,} steps of {known.task.name}, a checkpoint every {known.every:,}")
         if recipe:
             for name, value in known.defaults.items():
                 print(f"    --set {name}={value}")

@@ -134,7 +134,7 @@ def _(task, seed, *, eta=0.005, gamma=0.99, batch_size=2000, n_hidden=64, n_envs
 
 
 def _pong(
-    task, seed, *, eta=0.012, eta_halved=250_000, gamma=0.97, batch_size=4096, n_hidden=200, n_envs=8, standardize=True, approaching=True
+    task, seed, *, eta=0.012, eta_halved=250_000, gamma=0.97, batch_size=4096, n_hidden=200, n_envs=16, standardize=True, approaching=True
 ):
     """REINFORCE with discounted reward-to-go, from pixels to UP or DOWN: the lecture's network of slides 12 to 15."""
     from pgcourse import pong
@@ -145,8 +145,8 @@ def _pong(
     return _reinforce(task, policy, seed, gamma, n_envs, batch_size=batch_size, standardize=standardize, **options)
 
 
-recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=2_500_000, every=50_000, n_episodes=4)(_pong)
-recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=2_500_000, every=50_000, n_episodes=4)(_pong)
+recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=2_000_000, every=50_000, n_episodes=2)(_pong)
+recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=2_000_000, every=50_000, n_episodes=2)(_pong)
 
 
 def harmonic(eta: float, halved: float, n_steps: int) -> float:
