@@ -150,7 +150,8 @@ def test_list_names_every_recipe_its_budget_and_what_is_recorded():
     printed = said("list")
     assert re.findall(r"^(\S+): ", printed, re.MULTILINE) == list(recipes.RECIPES)
     for recipe in recipes.RECIPES.values():
-        assert f"{recipe.name}: {recipe.about}\n    budget: {recipe.steps:,} steps of {recipe.task.name}, a checkpoint every {recipe.every:,}\n" in printed
+        budget = f"{recipe.steps:,} steps of {recipe.task.name}, a checkpoint every {recipe.every:,}"
+        assert f"{recipe.name}: {recipe.about}\n    budget: {budget}\n" in printed
         if len(recorded := [r for r in records.find() if r.name == recipe.name and not r.changed]) > 1:
             assert f"    recorded: {len(recorded)} seeds, interquartile mean {interval([r.score for r in recorded])}\n" in printed
 
