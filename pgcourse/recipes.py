@@ -146,7 +146,7 @@ def _pong(
 
 
 recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=2_000_000, every=50_000, n_episodes=2)(_pong)
-recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=2_000_000, every=50_000, n_episodes=2)(_pong)
+recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=1_500_000, every=50_000, n_episodes=2)(_pong)
 
 
 def harmonic(eta: float, halved: float, n_steps: int) -> float:

@@ -20,6 +20,7 @@ from pgcourse import curves, recipes
 from pgcourse.uncertainty import Band, band
 
 SHIPPED = Path(__file__).parent
+COMPARED = SHIPPED.parent / "comparisons"  # short runs with one setting changed; what is kept of them is the curve
 VERSIONS = ("pgcourse", "torch", "gymnasium", "ale-py", "numpy")
 
 
