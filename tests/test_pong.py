@@ -1,6 +1,7 @@
 """Against the console itself: two independent ways to its frames, and what can be read off its screen."""
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -181,6 +182,18 @@ def test_play_returns_one_score_a_game_and_random_play_loses():
     assert scores.shape == (6,)
     assert scores.max() < 0  # to win a game at random takes 21 points of 41 at 1 in 30 each: below 10⁻¹⁰
     assert scores.min() >= -21
+
+
+@pytest.mark.parametrize(
+    ("cores", "allowed", "n_games", "first"),
+    [(2, {0, 1}, 16, 0), (2, {0, 1}, 2, 0), (2, {1}, 16, -1), (64, set(range(64)), 16, -1), (16, set(range(16)), 16, 0)],
+)
+def test_threads_are_pinned_only_where_every_core_is_ours_and_used(monkeypatch, cores, allowed, n_games, first):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: allowed, raising=False)
+    assert pong._first_core(n_games) == first
+    monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows have none
+    assert pong._first_core(n_games) == -1
 
 
 @pytest.mark.parametrize(
