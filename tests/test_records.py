@@ -501,3 +501,24 @@ def test_a_shipped_policy_plays_as_recorded(record):
     """A true record is called a lie once in a million."""
     verdict = record.verify(100 if type(recipes.get(record.name).task) is Task else 8)  # a game of Pong takes its time
     assert verdict.agrees, verdict
+
+
+COMPARED = list(records.find(records.COMPARED))
+
+
+def test_settings_are_compared_over_three_seeds_and_one_at_a_time():
+    groups = {}
+    for record in COMPARED:
+        assert len(record.changed) == 1
+        groups.setdefault(record.label, []).append(record.seed)
+    assert len(groups) >= 8
+    assert all(sorted(seeds) == [0, 1, 2] for seeds in groups.values()), groups
+
+
+@pytest.mark.parametrize("record", COMPARED, ids=lambda record: f"{record.label} {record.seed}")
+def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
+    assert record.finished
+    assert record.stale() == []
+    assert record.about["budget"] == [300_000, "steps"]
+    assert all(len(session["commit"]) == 40 for session in record.about["sessions"])
+    assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv"}
