@@ -95,7 +95,7 @@ def _sticky(game: str) -> float:
 def _first_core(n_games: int) -> int:
     """Return 0, so that each of ALE's threads stays on a core of its own, if all cores are ours and all will be used; else -1.
 
-    Left to itself, the system now and then puts two of them on one core and none on another: a sixth of all decisions.
+    Left to itself, the system now and then puts two of them on one core and none on another.
     """
     cores = os.cpu_count() or 1
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0  # not on macOS and Windows
