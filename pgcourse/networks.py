@@ -171,20 +171,30 @@ class PixelPolicy(Policy):
         n_hidden: hidden units, at least 1.
         n_pixels: inputs, at least 1.
         seed: of the initial weights; these are normal with variance 1 / (number of inputs), as in Karpathy (2016).
+        spread: factor on those of the first layer, positive.
+        blind: pixels that it does not look at, boolean, shape (n_pixels,): their weights are and stay zero. None looks at all.
 
     Raises:
-        ValueError: if ``n_hidden`` or ``n_pixels`` is below 1.
+        ValueError: if ``n_hidden`` or ``n_pixels`` is below 1, ``spread`` is not positive, or ``blind`` has another shape.
 
     Slides 12–15.
     """
 
-    def __init__(self, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0):
+    def __init__(self, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0, spread: float = 1.0, blind=None):
         super().__init__()
         for name, size in (("n_hidden", n_hidden), ("n_pixels", n_pixels)):
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
+        if not 0 < spread < math.inf:
+            raise ValueError(f"spread must be a positive number, got {spread}")
+        blind = torch.as_tensor(np.zeros(n_pixels, bool) if blind is None else np.asarray(blind, bool))
+        if blind.shape != (n_pixels,):
+            raise ValueError(f"blind must have shape ({n_pixels},), got {tuple(blind.shape)}")
         generator = torch.Generator().manual_seed(seed)
-        self.W1 = nn.Parameter(torch.randn(n_pixels, n_hidden, generator=generator) / math.sqrt(n_pixels))  # transposed: a pixel a row
+        W1 = spread * torch.randn(n_pixels, n_hidden, generator=generator) / math.sqrt(n_pixels)
+        self.W1 = nn.Parameter(W1.masked_fill(blind[:, None], 0))  # transposed: a pixel a row
+        if blind.any():
+            self.W1.register_hook(lambda slope: slope.masked_fill(blind[:, None], 0))
         self.b1 = nn.Parameter(torch.zeros(n_hidden))
         self.w2 = nn.Parameter(torch.randn(n_hidden, generator=generator) / math.sqrt(n_hidden))
         self.b2 = nn.Parameter(torch.zeros(()))

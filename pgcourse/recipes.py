@@ -32,7 +32,8 @@ class Recipe(NamedTuple):
 
     @property
     def about(self) -> str:
-        return (inspect.getdoc(self.builder) or "").partition("\n")[0]
+        function = getattr(self.builder, "func", self.builder)  # a partial's own docstring says what a partial is
+        return (inspect.getdoc(function) or "").partition("\n")[0]
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -69,6 +70,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES: dict[str, Recipe] = {}
+OPTIMIZERS = ("Adam", "RMSprop", "SGD")
 
 
 def recipe(name: str, task: Task, *, steps: int, every: int, n_episodes: int = 20):
@@ -134,19 +136,42 @@ def _(task, seed, *, eta=0.005, gamma=0.99, batch_size=2000, n_hidden=64, n_envs
 
 
 def _pong(
-    task, seed, *, eta=0.012, eta_halved=250_000, gamma=0.97, batch_size=4096, n_hidden=200, n_envs=16, standardize=True, approaching=True
+    task,
+    seed,
+    *,
+    eta=0.012,
+    eta_halved=250_000,
+    gamma=0.97,
+    batch_size=4096,
+    n_hidden=200,
+    n_envs=16,
+    standardize=True,
+    approaching=True,
+    optimizer="Adam",
+    spread=1.0,
+    crop=0,
 ):
     """REINFORCE with discounted reward-to-go, from pixels to UP or DOWN: the lecture's network of slides 12 to 15."""
+    import torch
+
     from pgcourse import pong
     from pgcourse.networks import PixelPolicy
 
-    policy = PixelPolicy(n_hidden, seed=seed)
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+    if not 0 <= crop < pong.SIZE:
+        raise ValueError(f"crop must be from 0 to {pong.SIZE - 1}, got {crop}")
+    left = np.arange(pong.N_PIXELS) % pong.SIZE < crop  # columns of the field that are cut off, with the opponent's paddle in them
+    policy = PixelPolicy(n_hidden, seed=seed, spread=spread, blind=left)
     options = {"eta": functools.partial(harmonic, eta, eta_halved), "matters": pong.approaching if approaching else None}
-    return _reinforce(task, policy, seed, gamma, n_envs, batch_size=batch_size, standardize=standardize, **options)
+    options |= {"optimizer": getattr(torch.optim, optimizer), "batch_size": batch_size, "standardize": standardize}
+    return _reinforce(task, policy, seed, gamma, n_envs, **options)
 
 
 recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=2_000_000, every=50_000, n_episodes=2)(_pong)
-recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=1_500_000, every=50_000, n_episodes=2)(_pong)
+recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=2_500_000, every=50_000, n_episodes=2)(
+    functools.partial(_pong, eta=0.004, eta_halved=1_000_000)
+)
 
 
 def harmonic(eta: float, halved: float, n_steps: int) -> float:

@@ -95,13 +95,14 @@ class Reinforce:
     Args:
         env: a Gymnasium vector environment that resets itself in the step that ends an episode (``AutoresetMode.SAME_STEP``).
         policy: network giving ``log_prob(s, a)`` and ``sample(s, rng)``.
-        eta: learning rate η > 0, of Adam; or a function that gives it for the number of steps so far.
+        eta: learning rate η > 0; or a function that gives it for the number of steps so far.
         credit: from the rewards of one episode, shape (T,), to what each action is credited with, shape (T,).
         matters: from the states of one episode, shape (T, ...), to whether what is done there makes a difference, shape (T,). The other
             steps are not learnt from, nor do they count in a discount: what they are paid goes to the last before them that matters.
             None learns from all.
         standardize: whether to subtract from the credits their mean over the batch, and divide by their standard deviation.
         batch_size: decisions per update, at least 1.
+        optimizer: what climbs, one of PyTorch's.
         seed: of the environment and of the actions drawn.
 
     Raises:
@@ -118,6 +119,7 @@ class Reinforce:
         matters: Callable[[np.ndarray], np.ndarray] | None = None,
         standardize: bool = False,
         batch_size: int = 4096,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         seed: int = 0,
     ):
         self.eta = eta if callable(eta) else lambda _: eta
@@ -129,7 +131,7 @@ class Reinforce:
             raise ValueError(f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}")
         self.env, self.policy = env, policy
         self.credit, self.matters, self.standardize, self.batch_size = credit, matters, standardize, batch_size
-        self.optimizer = torch.optim.Adam(policy.parameters(), lr=self.eta(0), maximize=True)
+        self.optimizer = optimizer(policy.parameters(), lr=self.eta(0), maximize=True)
         self.n_steps = 0
         self._rng = np.random.default_rng(seed)
         self._begin()

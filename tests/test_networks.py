@@ -46,6 +46,20 @@ def test_sparse_equals_dense_for_any_frames(n, n_pixels, n_hidden, data):
     torch.testing.assert_close(policy.logit(x), dense_logit(policy, x), atol=1e-12, rtol=0)
 
 
+def test_what_it_is_blind_to_changes_nothing_and_its_weights_stay_zero():
+    blind = np.arange(6400) % 80 < 10
+    policy, sighted, x = PixelPolicy(seed=1, blind=blind), PixelPolicy(seed=1), frames(20)
+    assert (x[:, blind] != 0).any()
+    torch.testing.assert_close(policy.logit(x), sighted.logit(np.where(blind, 0, x)))
+    optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        policy.logit(x).sum().backward()
+        optimizer.step()
+    assert (policy.W1[blind] == 0).all()
+    assert (policy.W1[~blind] != sighted.W1[~blind]).any()
+
+
 def test_the_slides_count_of_weights():
     assert sum(w.numel() for w in PixelPolicy().parameters()) == (80 * 80 * 200 + 200) + (200 * 1 + 1) == 1_280_401
 
@@ -240,6 +254,9 @@ def test_states_of_another_shape_are_named(s):
         (lambda p, x: p.log_prob(x, [0, 1]), r"a must have shape \(3,\), one action a state, got \(2,\)"),
         (lambda p, x: PixelSoftmaxPolicy(1), "n_actions must be at least 2, got 1"),
         (lambda p, x: PixelPolicy(0), "n_hidden must be at least 1, got 0"),
+        (lambda p, x: PixelPolicy(spread=-1.0), "spread must be a positive number, got -1.0"),
+        (lambda p, x: PixelPolicy(spread=np.nan), "spread must be a positive number, got nan"),
+        (lambda p, x: PixelPolicy(blind=[True]), r"blind must have shape \(6400,\), got \(1,\)"),
         (lambda p, x: TabularPolicy([0.0, 1.0]), r"^w must have shape \(n_states, n_actions\), got \(2,\)$"),
         (lambda p, x: TabularPolicy(np.zeros((1, 2, 3))), r"^w must have shape \(n_states, n_actions\), got \(1, 2, 3\)$"),
         (lambda p, x: table(2, 3).logits([0, 2]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0, 2\]\)$"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgcourse import recipes
+from pgcourse import pong, recipes
 from pgcourse.tasks import Task
 
 SMALL = {"n_envs": 2, "batch_size": 5}  # of a recipe that has such settings
@@ -23,6 +23,11 @@ def small(recipe, **changed):
     algorithm = recipe.build(0, **{name: value for name, value in SMALL.items() if name in recipe.defaults} | changed)
     algorithm.env.close()  # which the tests below do not step
     return algorithm
+
+
+def function(recipe):
+    """What builds it: of a partial, the function inside."""
+    return getattr(recipe.builder, "func", recipe.builder)
 
 
 @pytest.fixture
@@ -44,7 +49,7 @@ def test_every_recipe_builds_and_learns_something(name):
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
 def test_every_recipe_says_what_it_is_and_has_a_budget(recipe):
-    assert recipe.about == recipe.builder.__doc__.strip().splitlines()[0]
+    assert recipe.about == function(recipe).__doc__.strip().splitlines()[0]
     assert recipe.about.endswith(".")
     assert 1 <= recipe.every <= recipe.steps
     assert recipe.n_episodes >= 1
@@ -53,8 +58,9 @@ def test_every_recipe_says_what_it_is_and_has_a_budget(recipe):
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
 def test_settings_are_exactly_the_keyword_only_arguments(recipe):
-    assert recipe.defaults == recipe.settings() == recipe.builder.__kwdefaults__
-    assert set(recipe.defaults) == set(recipe.builder.__code__.co_varnames[2 : 2 + recipe.builder.__code__.co_kwonlyargcount])
+    code, other_defaults = function(recipe).__code__, getattr(recipe.builder, "keywords", {})
+    assert recipe.defaults == recipe.settings() == function(recipe).__kwdefaults__ | other_defaults
+    assert set(recipe.defaults) == set(code.co_varnames[2 : 2 + code.co_kwonlyargcount])
 
 
 @pytest.mark.parametrize("recipe", [r for r in recipes.RECIPES.values() if r.name.startswith("reinforce/")], ids=lambda recipe: recipe.name)
@@ -72,6 +78,32 @@ def test_settings_are_exactly_the_keyword_only_arguments(recipe):
 def test_every_setting_of_reinforce_arrives(recipe, name, value, read):
     assert read(unchanged(recipe)) == SMALL.get(name, recipe.defaults[name])
     assert read(small(recipe, **{name: value})) == value
+
+
+PONG = [recipe for recipe in recipes.RECIPES.values() if recipe.name.endswith("pong")]
+
+
+@pytest.mark.parametrize("recipe", PONG, ids=lambda recipe: recipe.name)
+def test_every_setting_of_pong_arrives(recipe):
+    plain, weights = unchanged(recipe), unchanged(recipe).policy.W1.detach()
+    assert type(plain.optimizer) is torch.optim.Adam
+    assert type(small(recipe, optimizer="RMSprop").optimizer) is torch.optim.RMSprop
+    assert plain.matters is pong.approaching
+    assert small(recipe, approaching=False).matters is None
+    assert torch.equal(small(recipe, spread=8).policy.W1, 8 * weights)
+    assert plain.eta(recipe.defaults["eta_halved"]) == recipe.defaults["eta"] / 2
+    assert small(recipe, eta_halved=100).eta(100) == recipe.defaults["eta"] / 2
+    cropped = small(recipe, crop=10).policy.W1.detach().reshape(80, 80, -1)
+    assert (cropped[:, :10] == 0).all()
+    assert torch.equal(cropped[:, 10:], weights.reshape(80, 80, -1)[:, 10:])
+    assert (weights != 0).all()
+
+
+def test_the_sticky_game_is_another_game_with_other_steps():
+    easy, sticky = recipes.get("reinforce/pong"), recipes.get("reinforce/sticky-pong")
+    assert (easy.task.name, sticky.task.name) == ("PongDeterministic-v4", "ALE/Pong-v5")
+    changed = {name for name, value in sticky.defaults.items() if value != easy.defaults[name]}
+    assert changed == {"eta", "eta_halved"}
 
 
 def test_the_seed_decides_the_weights_and_the_course():
@@ -142,6 +174,10 @@ def test_a_wrong_setting_is_refused_by_name(changed, message):
         (lambda: recipes.actor(None, -1), "^seed must be at least 0, got -1$"),
         (lambda: recipes.actor(cartpole, -1, greedy=True), "^seed must be at least 0, got -1$"),
         (lambda: recipes.get("reinforce/pong").build(0, eta_halved=0), "^eta_halved must be positive, got 0$"),
+        (lambda: recipes.get("reinforce/pong").build(0, optimizer="adam"), "^optimizer must be one of Adam, RMSprop, SGD, got 'adam'$"),
+        (lambda: recipes.get("reinforce/pong").build(0, spread=0), "^spread must be a positive number, got 0.0$"),
+        (lambda: recipes.get("reinforce/pong").build(0, crop=80), "^crop must be from 0 to 79, got 80$"),
+        (lambda: recipes.get("reinforce/pong").build(0, crop=-1), "^crop must be from 0 to 79, got -1$"),
         (lambda: recipes.get("reinforce/pong").build(0, n_envs=0), "^n_envs must be at least 1, got 0$"),
     ],
 )
