@@ -223,11 +223,12 @@ def _run_one(folder: Path, plan: Plan, *, keep: bool, judge: int | None, progres
             )
             checkpoints.save_weights(folder / "policy.safetensors", algorithm.policy)
             checkpoints.load_weights(folder / "policy.safetensors", algorithm.policy)  # judged as it is kept, in half precision
-            scores = recipe.evaluate(algorithm.policy, judge or N_EPISODES, _own_seed(plan.seed, -1))
+            n_episodes, fresh = judge or N_EPISODES, _own_seed(plan.seed, -1)
+            scores, greedy = (recipe.evaluate(algorithm.policy, n_episodes, fresh, greedy=greedy) for greedy in (False, True))
         finally:
             algorithm.env.close()
         counts = {name: int(curve[name][-1]) for name in ("n_updates", "n_steps", "n_episodes")}
-        about["result"] = counts | {"seconds": round(float(curve["seconds"][-1]), 1), "scores": scores.tolist()}
+        about["result"] = counts | {"seconds": round(float(curve["seconds"][-1]), 1), "scores": scores.tolist(), "greedy": greedy.tolist()}
         _write_json(folder / "run.json", about)
         checkpoints.clear(folder)
 

@@ -80,9 +80,19 @@ class Record:
     @property
     def scores(self) -> np.ndarray:
         """Scores of the fresh episodes that the finished policy played, shape (n_episodes,)."""
+        return self._played("scores")
+
+    @property
+    def greedy(self) -> np.ndarray:
+        """Scores of as many episodes, with the same beginnings, in which it always took the most probable action."""
+        return self._played("greedy")
+
+    def _played(self, how: str) -> np.ndarray:
         if not self.finished:
             raise ValueError(f"{self.folder} holds a run that has not finished; go on with: pgcourse resume {self.folder}")
-        return np.array(self.about["result"]["scores"], float)
+        if how not in self.about["result"]:
+            raise ValueError(f"{self.folder / 'run.json'} holds no {how} in its result")
+        return np.array(self.about["result"][how], float)
 
     @property
     def score(self) -> float:
