@@ -161,6 +161,18 @@ def test_half_precision_is_enough(record):
     assert (record.folder / "policy.safetensors").stat().st_size < 2 * sum(w.size for w in weights) + 1000
 
 
+def test_greedy_play_is_recorded_from_the_same_beginnings(record):
+    """A policy that never hesitates has drawn the same actions; the young one has not."""
+    assert record.greedy.shape == record.scores.shape
+    assert (record.greedy != record.scores).any()
+    fresh = sweeps._own_seed(record.seed, -1)
+    assert (recipes.get(NAME).evaluate(record.policy(), 100, fresh, greedy=True) == record.greedy).all()
+    assert (recipes.get(NAME).evaluate(record.policy(), 100, fresh) == record.scores).all()
+    result = {name: value for name, value in record.about["result"].items() if name != "greedy"}
+    with pytest.raises(ValueError, match=r"run\.json holds no greedy in its result$"):
+        _ = rewritten(record, result=result).greedy
+
+
 def test_a_policy_kept_on_the_way_is_found_by_its_steps(record):
     assert record.kept() == []
     other = SoftmaxPolicy(4, 2, seed=9)
@@ -180,7 +192,7 @@ def test_an_unfinished_run_is_found_but_not_loaded_and_has_no_score(record, tmp_
     assert [r.folder for r in records.find(tmp_path)] == [record.folder]
     assert len(record.curve()["n_steps"])
     message = f"^{record.folder} holds a run that has not finished; go on with: pgcourse resume {record.folder}$"
-    for call in (lambda: record.scores, lambda: record.score, record.verify):
+    for call in (lambda: record.scores, lambda: record.greedy, lambda: record.score, record.verify):
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(ValueError, match=f"^there is no record of reinforce/cartpole batch_size=501 in {tmp_path}; there are none$"):
