@@ -48,12 +48,11 @@ def reward_to_go(r, gamma=1.0):
 
     Slides 45–47; Sutton & Barto (2018), equation 3.9.
     """
+    from scipy.signal import lfilter  # takes a second
+
     r, gamma = _rewards(r), _discount(gamma)
-    G = np.zeros_like(r)
-    ahead = np.zeros(r.shape[:-1])
-    for i in reversed(range(r.shape[-1])):
-        G[..., i] = ahead = r[..., i] + gamma * ahead
-    return G
+    backwards = lfilter([1.0], [1.0, -gamma], r[..., ::-1]) if r.size else r  # the recursion is a filter that runs from the end
+    return backwards[..., ::-1].astype(r.dtype)
 
 
 def _rewards(r):
