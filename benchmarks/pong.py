@@ -17,8 +17,7 @@ import torch
 
 from pgcourse import pong, recipes
 from pgcourse.networks import PixelPolicy, one_thread
-from pgcourse.reinforce import standardized
-from pgcourse.returns import reward_to_go
+from pgcourse.returns import reward_to_go, standardized
 
 GAMES_OF_2016 = 8_000  # "slightly better than the AI" after about as many; Karpathy (2016)
 

@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
 from pgcourse.networks import Policy
-from pgcourse.returns import total_return
+from pgcourse.returns import padded, standardized, total_return
 
 
 def objective(L: Tensor, G: Tensor, n_episodes: int) -> Tensor:
@@ -43,25 +43,6 @@ def objective(L: Tensor, G: Tensor, n_episodes: int) -> Tensor:
     if n_episodes < 1:
         raise ValueError(f"n_episodes must be at least 1, got {n_episodes}")
     return (G * L).sum() / n_episodes
-
-
-def standardized(G: np.ndarray) -> np.ndarray:
-    """Return G minus its mean, over its standard deviation; zeros if it does not vary.
-
-    (G − b) / std(G)        b = mean(G)
-
-    Slide 48, with b the mean over the batch. The division only changes the length of the step.
-
-    Args:
-        G: credits, shape (T,), T ≥ 1; float.
-
-    Raises:
-        ValueError: if ``G`` is empty or holds non-finite values.
-    """
-    G = np.asarray(G, float)
-    if not G.size or not np.isfinite(G).all():
-        raise ValueError(f"G must hold at least one number, and finite ones, got {G}")
-    return (G - G.mean()) / G.std() if np.ptp(G) > 0 else np.zeros_like(G)
 
 
 class Episode(NamedTuple):
@@ -100,6 +81,8 @@ class Reinforce:
         matters: from the states of one episode, shape (T, ...), to whether what is done there makes a difference, shape (T,). The other
             steps are not learnt from, nor do they count in a discount: what they are paid goes to the last before them that matters.
             None learns from all.
+        baseline: from the credits of a batch, shape (ℰ, T), and which of these steps were taken, to what is subtracted from them, such as
+            ``returns.leave_one_out``. None subtracts nothing.
         standardize: whether to subtract from the credits their mean over the batch, and divide by their standard deviation.
         batch_size: decisions per update, at least 1.
         optimizer: what climbs, one of PyTorch's.
@@ -117,6 +100,7 @@ class Reinforce:
         eta: float | Callable[[int], float] = 4e-3,
         credit: Callable[[np.ndarray], np.ndarray] = total_return,
         matters: Callable[[np.ndarray], np.ndarray] | None = None,
+        baseline: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
         standardize: bool = False,
         batch_size: int = 4096,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
@@ -130,7 +114,7 @@ class Reinforce:
         if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
             raise ValueError(f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}")
         self.env, self.policy = env, policy
-        self.credit, self.matters, self.standardize, self.batch_size = credit, matters, standardize, batch_size
+        self.credit, self.matters, self.baseline, self.standardize, self.batch_size = credit, matters, baseline, standardize, batch_size
         self.optimizer = optimizer(policy.parameters(), lr=self.eta(0), maximize=True)
         self.n_steps = 0
         self._rng = np.random.default_rng(seed)
@@ -145,12 +129,16 @@ class Reinforce:
     def update(self) -> Update:
         """Play, credit, take one step: one turn of slide 36's loop."""
         episodes = self._collect()
-        s, a, G = (np.concatenate(column) for column in zip(*map(self._lesson, episodes), strict=True))
+        lessons = [self._lesson(e) for e in episodes]
+        s, a = (np.concatenate([lesson[i] for lesson in lessons]) for i in (0, 1))
+        G, live = padded([G for *_, G in lessons])
+        if self.baseline is not None:
+            G = G - self.baseline(G, live)
         if self.standardize:
-            G = standardized(G)
+            G = standardized(G, live)
 
         L = self.policy.log_prob(s, a)
-        J = objective(L, torch.as_tensor(G, dtype=L.dtype), len(episodes))
+        J = objective(L, torch.as_tensor(G[live], dtype=L.dtype), len(episodes))
         self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps)
         self.optimizer.zero_grad()
         J.backward()

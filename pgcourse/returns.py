@@ -1,9 +1,12 @@
-"""What an action is credited with: the return of its episode, or only what came after it.
+"""What an action is credited with: the return of its episode, or only what came after it; less a baseline, or not.
 
-Total return    G  = Σⱼ γʲ rⱼ           the same for every step of the episode   (slides 23, 26)
-Reward-to-go    Gᵢ = Σⱼ≥ᵢ γʲ⁻ⁱ rⱼ       what step i can still have influenced    (slide 45)
+Total return         G  = Σⱼ γʲ rⱼ          the same for every step of the episode          (slides 23, 26)
+Reward-to-go         Gᵢ = Σⱼ≥ᵢ γʲ⁻ⁱ rⱼ      what step i can still have influenced           (slides 45–47)
+With a baseline      Gᵢ − b                 how much better than expected that was          (slides 48–50)
+TD error             δᵢ = rᵢ + γ vᵢ₊₁ − vᵢ  the same, after one step instead of many        (slide 56)
 
-Both take the rewards of one episode, shape (T,), or of several of one length, shape (N, T), and return an array like it.
+All take arrays of one episode, shape (T,), or of several, shape (N, T), where the shorter ones are padded; ``live`` then says which
+steps were taken. None loops over steps.
 """
 
 import numpy as np
@@ -24,21 +27,23 @@ def total_return(r, gamma=1.0):
     Raises:
         ValueError: if ``r`` holds integers or non-finite values, or has no axis, or ``gamma`` is outside [0, 1].
 
-    Slides 23 and 26; Williams (1992), section 4.
+    Slides 23, 26 and 47; Williams (1992), section 4.
     """
-    r = _rewards(r)
+    r = _floats("r", r)
     weights = _discount(gamma) ** np.arange(r.shape[-1], dtype=r.dtype)
     return np.broadcast_to((r * weights).sum(axis=-1, keepdims=True), r.shape).copy()
 
 
-def reward_to_go(r, gamma=1.0):
+def reward_to_go(r, gamma=1.0, *, from_start=False):
     """Return the discounted reward from each step to the end of its episode.
 
-    Gᵢ = rᵢ + γ Gᵢ₊₁ = Σⱼ≥ᵢ γʲ⁻ⁱ rⱼ
+    Gᵢ = rᵢ + γ Gᵢ₊₁ = Σⱼ≥ᵢ γʲ⁻ⁱ rⱼ        from the start: γⁱ Gᵢ = Σⱼ≥ᵢ γʲ rⱼ
 
     Args:
         r: rewards of one episode, shape (T,), or of several padded with zeros, shape (N, T); float.
         gamma: discount per step, 0 ≤ γ ≤ 1.
+        from_start: whether to discount from the beginning of the episode instead of from each step. This is what the slope of the
+            expected discounted return Σⱼ γʲ rⱼ wants; the other way, late steps count as much as early ones.
 
     Returns:
         Float array like ``r``; ``G[..., i]`` counts rewards from step ``i`` on.
@@ -46,24 +51,192 @@ def reward_to_go(r, gamma=1.0):
     Raises:
         ValueError: if ``r`` holds integers or non-finite values, or has no axis, or ``gamma`` is outside [0, 1].
 
-    Slides 45–47; Sutton & Barto (2018), equation 3.9.
+    Slides 45–47; Sutton & Barto (2018), equation 3.9 and, for γⁱ, the box on page 328.
     """
     from scipy.signal import lfilter  # takes a second
 
-    r, gamma = _rewards(r), _discount(gamma)
+    r, gamma = _floats("r", r), _discount(gamma)
     backwards = lfilter([1.0], [1.0, -gamma], r[..., ::-1]) if r.size else r  # the recursion is a filter that runs from the end
-    return backwards[..., ::-1].astype(r.dtype)
+    G = backwards[..., ::-1].astype(r.dtype)
+    return G * gamma ** np.arange(r.shape[-1], dtype=r.dtype) if from_start else G
 
 
-def _rewards(r):
-    r = np.asarray(r)
-    if not np.issubdtype(r.dtype, np.floating):
-        raise ValueError(f"r must be an array of floats (integers would cut off discounted returns), got dtype {r.dtype}")
-    if r.ndim == 0:
-        raise ValueError(f"r must have shape (T,) or (N, T), got a single number, {r}")
-    if not np.isfinite(r).all():
-        raise ValueError(f"r must be finite, got {r[~np.isfinite(r)][0]} at {tuple(np.argwhere(~np.isfinite(r))[0].tolist())}")
-    return r
+def padded(episodes):
+    """Return arrays of different lengths as one, the shorter ones filled up with zeros; and which of its steps there are.
+
+    Args:
+        episodes: for each episode an array of shape (T,); float.
+
+    Returns:
+        Two arrays of shape (N, longest T): the numbers, and ``live``, boolean.
+
+    Raises:
+        ValueError: if one holds integers or non-finite values, or has another shape.
+    """
+    episodes = [_floats("episodes", e) for e in episodes]
+    if wrong := [e.shape for e in episodes if e.ndim != 1]:
+        raise ValueError(f"episodes must be arrays of shape (T,), got one of shape {wrong[0]}")
+    lengths = np.array([len(e) for e in episodes], int)
+    live = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    rows = np.zeros(live.shape, np.result_type(*episodes) if episodes else float)
+    rows[live] = np.concatenate(episodes) if episodes else 0
+    return rows, live
+
+
+def batch_mean(G, live=None):
+    """Return the mean credit of all steps of the batch, a baseline that every step has a part in.
+
+    b = 1/M Σₑ Σᵢ Gₑᵢ        M steps in all
+
+    It is not independent of the action whose credit it is subtracted from, and so biases the slope; for N episodes that are each credited
+    with one number per step, and last equally long, by the factor (N − 1)/N.
+
+    Args:
+        G: credits, shape (T,) or (N, T); float.
+        live: which steps were taken, boolean, like ``G``; all, unless given.
+
+    Returns:
+        Float array like ``G``, the same number everywhere; 0 if there is no step.
+
+    Raises:
+        ValueError: if ``G`` holds integers or non-finite values, or has no axis, or ``live`` is not boolean or has another shape.
+
+    Slides 48 and 50.
+    """
+    G, live = _steps(G, live)
+    return np.full_like(G, G[live].mean() if live.any() else 0)
+
+
+def leave_one_out(G, live=None):
+    """Return for each episode the mean credit of all steps of the *other* episodes: a batch's mean that biases nothing.
+
+    bₑ = 1/(M − Mₑ) Σ_f≠e Σᵢ G_fi        Mₑ steps in episode e, M in all
+
+    Args:
+        G: credits, shape (N, T), N ≥ 2; float.
+        live: which steps were taken, boolean, shape (N, T); all, unless given.
+
+    Returns:
+        Float array like ``G``, constant along its last axis; 0 for an episode if all others are empty.
+
+    Raises:
+        ValueError: as ``batch_mean``; and if there are not at least two episodes.
+
+    Slide 48; Kool, van Hoof & Welling (2019).
+    """
+    G, live = _steps(G, live)
+    if G.ndim < 2 or len(G) == 1:
+        raise ValueError(f"G must hold at least 2 episodes, shape (N, T), got shape {G.shape}")
+    sums, counts = (G * live).sum(axis=1, keepdims=True), live.sum(axis=1, keepdims=True)
+    others = counts.sum() - counts
+    b = np.divide(sums.sum() - sums, others, out=np.zeros_like(sums), where=others > 0)
+    return np.broadcast_to(b, G.shape).copy()
+
+
+def mean_by_state(G, x, live=None, *, leave_out=False):
+    """Return for each step the mean credit of all steps at which the same was seen: v(s), learnt from this batch.
+
+    v(x) = mean of Gₑᵢ over all e, i with xₑᵢ = x
+
+    Args:
+        G: credits, shape (T,) or (N, T); float.
+        x: what was seen, integers from 0, like ``G``.
+        live: which steps were taken, boolean, like ``G``; all, unless given.
+        leave_out: whether the mean is over the *other* episodes only (N ≥ 2), so that it biases nothing; 0 where they never saw it.
+
+    Returns:
+        Float array like ``G``; 0 after an episode's end.
+
+    Raises:
+        ValueError: as ``batch_mean``; and if ``x`` holds anything but integers from 0, or has another shape.
+
+    Slide 50.
+    """
+    G, live = _steps(G, live)
+    x = np.asarray(x)
+    if x.shape != G.shape or not np.issubdtype(x.dtype, np.integer) or (x < 0).any():
+        raise ValueError(f"x must hold integers from 0, shape {G.shape}, got {x.dtype} of shape {x.shape}")
+    e = np.broadcast_to(np.arange(len(G))[:, None] if leave_out and G.ndim > 1 else 0, G.shape)
+    n_seen = int(x.max(initial=-1)) + 1
+    where, shape = (e * n_seen + x)[live], (int(e.max(initial=0)) + 1, n_seen)
+    sums = np.bincount(where, G[live], shape[0] * n_seen).reshape(shape)
+    counts = np.bincount(where, minlength=shape[0] * n_seen).reshape(shape)
+    if leave_out:
+        sums, counts = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
+    v = np.divide(sums, counts, out=np.zeros(shape), where=counts > 0)
+    return (v[e, x] * live).astype(G.dtype) if G.size else np.zeros_like(G)
+
+
+def standardized(G, live=None):
+    """Return credits less their mean over the batch, divided by their standard deviation; zeros if they do not vary.
+
+    (Gₑᵢ − b) / std(G)        b = mean(G), both over all steps
+
+    Dividing by the standard deviation gives the slope another length, and more of it where credits vary little.
+
+    Args:
+        G: credits, shape (T,) or (N, T), of at least one step; float.
+        live: which steps were taken, boolean, like ``G``; all, unless given.
+
+    Returns:
+        Float array like ``G``; 0 after an episode's end.
+
+    Raises:
+        ValueError: as ``batch_mean``; and if there is no step.
+
+    Slide 48.
+    """
+    G, live = _steps(G, live)
+    taken = G[live]
+    if not taken.size:
+        raise ValueError(f"G must hold the credit of at least one step, got none in shape {G.shape}")
+    if not np.ptp(taken):
+        return np.zeros_like(G)
+    return (G - taken.mean()) / taken.std() * live
+
+
+def td_error(r, v, gamma=1.0):
+    """Return how much better each step turned out than was expected of it, judged by where it led.
+
+    δᵢ = rᵢ + γ vᵢ₊₁ − vᵢ
+
+    Args:
+        r: rewards, shape (T,) or (N, T); float.
+        v: expected returns, from before the first step to after the last, shape (T+1,) or (N, T+1); float. Where an episode has ended,
+            nothing is to be expected: ``v`` must be 0 there.
+        gamma: discount per step, 0 ≤ γ ≤ 1.
+
+    Returns:
+        Float array like ``r``. If v is V, its mean over what comes next is the advantage A(sᵢ, aᵢ) = Q − V.
+
+    Raises:
+        ValueError: if ``r`` or ``v`` holds integers or non-finite values, or has another shape, or ``gamma`` is outside [0, 1].
+
+    Slide 56; Sutton & Barto (2018), equation 6.5.
+    """
+    r, v = _floats("r", r), _floats("v", v)
+    if v.shape != (*r.shape[:-1], r.shape[-1] + 1):
+        raise ValueError(f"v must have shape {(*r.shape[:-1], r.shape[-1] + 1)}, one more step than r, got {v.shape}")
+    return r + _discount(gamma) * v[..., 1:] - v[..., :-1]
+
+
+def _floats(name, values):
+    values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"{name} must be an array of floats (integers would cut off discounted returns), got {values.dtype}")
+    if values.ndim == 0:
+        raise ValueError(f"{name} must have shape (T,) or (N, T), got a single number, {values}")
+    if not (finite := np.isfinite(values)).all():
+        raise ValueError(f"{name} must be finite, got {values[~finite][0]} at {tuple(np.argwhere(~finite)[0].tolist())}")
+    return values
+
+
+def _steps(G, live):
+    G = _floats("G", G)
+    live = np.ones(G.shape, bool) if live is None else np.asarray(live)
+    if live.dtype != bool or live.shape != G.shape:
+        raise ValueError(f"live must hold booleans, shape {G.shape}, got {live.dtype} of shape {live.shape}")
+    return G, live
 
 
 def _discount(gamma):
