@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pgcourse.returns import batch_mean, leave_one_out, reward_to_go, total_return
 from pgcourse.tasks import PongTask, Task
 
 
@@ -70,7 +71,9 @@ class Recipe(NamedTuple):
 
 
 RECIPES: dict[str, Recipe] = {}
-OPTIMIZERS = ("Adam", "RMSprop", "SGD")
+OPTIMIZERS = ("Adam", "RMSprop")
+CREDITS = {"total": total_return, "to-go": reward_to_go}
+BASELINES = {"none": None, "mean": batch_mean, "others": leave_one_out}
 
 
 def recipe(name: str, task: Task, *, steps: int, every: int, n_episodes: int = 20):
@@ -127,12 +130,24 @@ def _like(default, value, name):
 
 
 @recipe("reinforce/cartpole", Task("CartPole-v1"), steps=1_000_000, every=50_000)
-def _(task, seed, *, eta=0.005, gamma=0.99, batch_size=2000, n_hidden=64, n_envs=8, standardize=True):
+def _(
+    task,
+    seed,
+    *,
+    eta=0.005,
+    gamma=0.99,
+    batch_size=2000,
+    n_hidden=64,
+    n_envs=8,
+    credit="to-go",
+    baseline="none",
+    standardize=True,
+):
     """REINFORCE with discounted reward-to-go, balancing a pole: 4 numbers in, 2 actions, 64 hidden units."""
     from pgcourse.networks import SoftmaxPolicy
 
     policy = SoftmaxPolicy(4, 2, n_hidden, seed=seed)
-    return _reinforce(task, policy, seed, gamma, n_envs, eta=eta, batch_size=batch_size, standardize=standardize)
+    return _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, eta=eta, batch_size=batch_size, standardize=standardize)
 
 
 def _pong(
@@ -145,6 +160,8 @@ def _pong(
     batch_size=4096,
     n_hidden=200,
     n_envs=16,
+    credit="to-go",
+    baseline="none",
     standardize=True,
     approaching=True,
     optimizer="Adam",
@@ -157,15 +174,14 @@ def _pong(
     from pgcourse import pong
     from pgcourse.networks import PixelPolicy
 
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+    _one_of("optimizer", optimizer, OPTIMIZERS)
     if not 0 <= crop < pong.SIZE:
         raise ValueError(f"crop must be from 0 to {pong.SIZE - 1}, got {crop}")
     left = np.arange(pong.N_PIXELS) % pong.SIZE < crop  # columns of the field that are cut off, with the opponent's paddle in them
     policy = PixelPolicy(n_hidden, seed=seed, spread=spread, blind=left)
     options = {"eta": functools.partial(harmonic, eta, eta_halved), "matters": pong.approaching if approaching else None}
     options |= {"optimizer": getattr(torch.optim, optimizer), "batch_size": batch_size, "standardize": standardize}
-    return _reinforce(task, policy, seed, gamma, n_envs, **options)
+    return _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, **options)
 
 
 recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=2_000_000, every=50_000, n_episodes=2)(_pong)
@@ -185,8 +201,15 @@ def harmonic(eta: float, halved: float, n_steps: int) -> float:
     return eta / (1 + n_steps / halved)
 
 
-def _reinforce(task, policy, seed, gamma, n_envs, **options):
+def _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, **options):
     from pgcourse.reinforce import Reinforce
-    from pgcourse.returns import reward_to_go
 
-    return Reinforce(task.make(n_envs), policy, credit=functools.partial(reward_to_go, gamma=gamma), seed=seed, **options)
+    _one_of("credit", credit, CREDITS)
+    _one_of("baseline", baseline, BASELINES)
+    options |= {"credit": functools.partial(CREDITS[credit], gamma=gamma), "baseline": BASELINES[baseline]}
+    return Reinforce(task.make(n_envs), policy, seed=seed, **options)
+
+
+def _one_of(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pgcourse import pong, recipes
+from pgcourse.returns import batch_mean
 from pgcourse.tasks import Task
 
 SMALL = {"n_envs": 2, "batch_size": 5}  # of a recipe that has such settings
@@ -72,6 +73,8 @@ def test_settings_are_exactly_the_keyword_only_arguments(recipe):
         ("batch_size", 7, lambda a: a.batch_size),
         ("n_hidden", 3, lambda a: next(len(b) for b in a.policy.parameters() if b.ndim == 1)),
         ("n_envs", 3, lambda a: a.env.num_envs),
+        ("credit", "total", lambda a: {"total_return": "total", "reward_to_go": "to-go"}[a.credit.func.__name__]),
+        ("baseline", "mean", lambda a: "mean" if a.baseline is batch_mean else str(a.baseline).lower()),
         ("standardize", False, lambda a: a.standardize),
     ],
 )
@@ -174,7 +177,9 @@ def test_a_wrong_setting_is_refused_by_name(changed, message):
         (lambda: recipes.actor(None, -1), "^seed must be at least 0, got -1$"),
         (lambda: recipes.actor(cartpole, -1, greedy=True), "^seed must be at least 0, got -1$"),
         (lambda: recipes.get("reinforce/pong").build(0, eta_halved=0), "^eta_halved must be positive, got 0$"),
-        (lambda: recipes.get("reinforce/pong").build(0, optimizer="adam"), "^optimizer must be one of Adam, RMSprop, SGD, got 'adam'$"),
+        (lambda: recipes.get("reinforce/pong").build(0, optimizer="adam"), "^optimizer must be one of Adam, RMSprop, got 'adam'$"),
+        (lambda: cartpole.build(0, credit="to go"), "^credit must be one of total, to-go, got 'to go'$"),
+        (lambda: cartpole.build(0, baseline="v"), "^baseline must be one of none, mean, others, got 'v'$"),
         (lambda: recipes.get("reinforce/pong").build(0, spread=0), "^spread must be a positive number, got 0.0$"),
         (lambda: recipes.get("reinforce/pong").build(0, crop=80), "^crop must be from 0 to 79, got 80$"),
         (lambda: recipes.get("reinforce/pong").build(0, crop=-1), "^crop must be from 0 to 79, got -1$"),
