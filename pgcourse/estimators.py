@@ -42,14 +42,14 @@ def score_function(w, episodes: Episodes, G=None) -> np.ndarray:
     if w.ndim != 2 or not np.isfinite(w).all():
         raise ValueError(f"w must be a table of finite numbers, got shape {w.shape}")
     (n_episodes, _), (n_seen, n_actions) = a.shape, w.shape
-    if a.size and (x.max() >= n_seen or a.max() >= n_actions):
-        least = (int(x.max()) + 1, int(a.max()) + 1)
-        raise ValueError(f"w must have a row for each x and a column for each a, at least {least}, got {w.shape}")
     G = total_return(r) if G is None else np.asarray(G)
     if G.shape != a.shape:
         raise ValueError(f"G must have the shape of the rewards, {a.shape}, got {G.shape}")
-    which = (np.arange(n_episodes)[:, None] * n_seen + x) * n_actions + a  # one number for each episode, sight and action
-    done = np.bincount(which.ravel(), np.where(live, G, 0).ravel(), n_episodes * w.size).reshape(n_episodes, n_seen, n_actions)
+    x, a, G, e = x[live], a[live], G[live], np.repeat(np.arange(n_episodes), live.sum(axis=1))  # one after the other, without padding
+    if a.size and (x.max() >= n_seen or a.max() >= n_actions):
+        least = (int(x.max()) + 1, int(a.max()) + 1)
+        raise ValueError(f"w must have a row for each x and a column for each a, at least {least}, got {w.shape}")
+    done = np.bincount((e * n_seen + x) * n_actions + a, G, n_episodes * w.size).reshape(n_episodes, n_seen, n_actions)
     return done - softmax(w) * done.sum(axis=2, keepdims=True)
 
 

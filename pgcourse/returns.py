@@ -156,15 +156,14 @@ def mean_by_state(G, x, live=None, *, leave_out=False):
     x = np.asarray(x)
     if x.shape != G.shape or not np.issubdtype(x.dtype, np.integer) or (x < 0).any():
         raise ValueError(f"x must hold integers from 0, shape {G.shape}, got {x.dtype} of shape {x.shape}")
-    e = np.broadcast_to(np.arange(len(G))[:, None] if leave_out and G.ndim > 1 else 0, G.shape)
-    n_seen = int(x.max(initial=-1)) + 1
-    where, shape = (e * n_seen + x)[live], (int(e.max(initial=0)) + 1, n_seen)
-    sums = np.bincount(where, G[live], shape[0] * n_seen).reshape(shape)
-    counts = np.bincount(where, minlength=shape[0] * n_seen).reshape(shape)
+    v, n_seen = np.zeros_like(G), int(x.max(initial=-1)) + 1
+    e = np.repeat(np.arange(len(G)), live.sum(axis=-1)) if leave_out and G.ndim > 1 else np.zeros(live.sum(), int)
+    where, shape = e * n_seen + x[live], (int(e.max(initial=0)) + 1, n_seen)
+    sums, counts = (np.bincount(where, weights, shape[0] * n_seen).reshape(shape) for weights in (G[live], None))
     if leave_out:
         sums, counts = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
-    v = np.divide(sums, counts, out=np.zeros(shape), where=counts > 0)
-    return (v[e, x] * live).astype(G.dtype) if G.size else np.zeros_like(G)
+    v[live] = np.divide(sums, counts, out=np.zeros(shape), where=counts > 0)[e, x[live]]
+    return v
 
 
 def standardized(G, live=None):
