@@ -470,6 +470,8 @@ def test_a_shipped_record_is_finished_and_of_the_recipe_as_it_is(record):
     recipe = recipes.get(record.name)
     assert record.about["budget"] == [recipe.steps, "steps"]
     assert record.about["every"] == recipe.every
+    for scores in (record.scores, record.greedy):
+        assert np.isfinite(scores).sum() == len(scores) == sweeps.N_EPISODES
     assert record.changed == {n: v for n, v in record.about["settings"].items() if v != recipe.defaults[n]}
 
 
