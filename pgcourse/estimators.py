@@ -75,7 +75,7 @@ def optimal_baseline(w, episodes: Episodes, G, group=None) -> np.ndarray:
     Raises:
         ValueError: as ``score_function``; and if ``group`` has another shape or holds anything but integers from 0.
 
-    Weaver & Tao (2001), for the constant; Greensmith, Bartlett & Baxter (2004), for states.
+    Greensmith, Bartlett & Baxter (2004).
     """
     G = np.asarray(G, float)
     group = np.zeros(G.shape, int) if group is None else np.asarray(group)

@@ -107,6 +107,35 @@ def batch_mean(G, live=None):
     return np.full_like(G, G[live].mean() if live.any() else 0)
 
 
+def running_mean(b, G, live=None, *, rate=0.1):
+    """Return the baseline for the next batch: one that follows the mean credit of the batches so far.
+
+    b ← b + ρ (1/M Σₑ Σᵢ Gₑᵢ − b)
+
+    A batch whose credits it is subtracted from has no part in it, and so it biases nothing.
+
+    Args:
+        b: the baseline of this batch, finite.
+        G: credits of this batch, shape (T,) or (N, T); float.
+        live: which steps were taken, boolean, like ``G``; all, unless given.
+        rate: ρ, how much of the way to this batch's mean it goes, 0 < ρ ≤ 1.
+
+    Returns:
+        A float; ``b`` if there is no step.
+
+    Raises:
+        ValueError: as ``batch_mean``; and if ``b`` is not finite or ``rate`` out of range.
+
+    Slide 48; Williams (1992), after Sutton, who called it reinforcement comparison.
+    """
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate must be in (0, 1], got {rate}")
+    if not np.isfinite(b):
+        raise ValueError(f"b must be finite, got {b}")
+    G, live = _steps(G, live)
+    return float(b + rate * (G[live].mean() - b)) if live.any() else float(b)
+
+
 def leave_one_out(G, live=None):
     """Return for each episode the mean credit of all steps of the *other* episodes: a batch's mean that biases nothing.
 

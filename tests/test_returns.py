@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pgcourse.returns import batch_mean, leave_one_out, mean_by_state, padded, reward_to_go, standardized, td_error, total_return
+from pgcourse.returns import (
+    batch_mean,
+    leave_one_out,
+    mean_by_state,
+    padded,
+    reward_to_go,
+    running_mean,
+    standardized,
+    td_error,
+    total_return,
+)
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=80)
 close = partial(assert_allclose, rtol=1e-12, atol=1e-11)
@@ -164,6 +174,26 @@ class TestBaselines:
         close(batch_mean(G, live), np.full(G.shape, mean_of([G[at] for at in steps(live)])), strict=True)
 
     @reproducible
+    @given(batches(), st.floats(-10, 10), st.floats(0.01, 1))
+    def test_the_running_mean_goes_part_of_the_way_to_the_batchs(self, drawn, b, rate):
+        G, _, live = drawn
+        expected = b + rate * (mean_of([G[at] for at in steps(live)]) - b) if live.any() else b
+        close(running_mean(b, G, live, rate=rate), expected)
+
+    @pytest.mark.parametrize(
+        ("b", "rate", "message"),
+        [
+            (0.0, 0, "rate must be in (0, 1], got 0"),
+            (0.0, 1.1, "rate must be in (0, 1], got 1.1"),
+            (0.0, np.nan, "rate must be in (0, 1], got nan"),
+            (np.inf, 0.1, "b must be finite, got inf"),
+        ],
+    )
+    def test_a_bad_running_mean_is_named(self, b, rate, message):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            running_mean(b, np.ones(2), rate=rate)
+
+    @reproducible
     @given(batches(least=2))
     def test_leave_one_out_is_the_mean_of_the_others(self, drawn):
         G, _, live = drawn
@@ -225,7 +255,10 @@ class TestBaselines:
             result[:] = 99
         assert_array_equal(G, before)
 
-    @pytest.mark.parametrize("of", [batch_mean, leave_one_out, lambda G, live: mean_by_state(G, np.eye(2, dtype=int), live), standardized])
+    @pytest.mark.parametrize(
+        "of",
+        [batch_mean, leave_one_out, partial(running_mean, 0.0), lambda G, live: mean_by_state(G, np.eye(2, dtype=int), live), standardized],
+    )
     @pytest.mark.parametrize(
         ("G", "live", "message"),
         [
@@ -258,7 +291,7 @@ class TestBaselines:
 
     def test_all_steps_were_taken_unless_it_is_said(self):
         G, x = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([[0, 1], [1, 1]])
-        for of in (batch_mean, leave_one_out, standardized):
+        for of in (batch_mean, leave_one_out, standardized, partial(running_mean, 0.0)):
             assert_array_equal(of(G), of(G, TAKEN))
         assert_array_equal(mean_by_state(G, x), mean_by_state(G, x, TAKEN))
 
