@@ -254,12 +254,16 @@ def test_the_others_mean_biases_nothing_and_the_batchs_own_shrinks_the_slope(siz
 class TestInPairs:
     """To go, on every pair of episodes; in the corridor they are of different lengths."""
 
-    def test_what_others_say_biases_nothing(self, world):
-        for b in (leave_one_out, None):
-            b = b or (lambda G, live, e: mean_by_state(G, e.x, live, leave_out=True))
-            extra = (lambda e: ()) if b is leave_one_out else (lambda e: (e,))
-            found = in_batches(world, W, lambda G, e, b=b, extra=extra: G - b(G, e.live, *extra(e)))
-            assert_allclose(found.bias, 0, rtol=0, atol=1e-12)
+    @pytest.mark.parametrize(
+        "credit",
+        [
+            lambda G, e: G - leave_one_out(G, e.live),
+            lambda G, e: G - mean_by_state(G, e.x, e.live, leave_out=True),
+        ],
+        ids=["leave one out", "mean by state of others"],
+    )
+    def test_what_others_say_biases_nothing(self, world, credit):
+        assert_allclose(in_batches(world, W, credit).bias, 0, rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize(
         "credit",
