@@ -183,15 +183,17 @@ def mean_by_state(G, x, live=None, *, leave_out=False):
     """
     G, live = _steps(G, live)
     x = np.asarray(x)
-    if x.shape != G.shape or not np.issubdtype(x.dtype, np.integer) or (x < 0).any():
+    if x.shape != G.shape or not np.issubdtype(x.dtype, np.integer) or x.min(initial=0) < 0:
         raise ValueError(f"x must hold integers from 0, shape {G.shape}, got {x.dtype} of shape {x.shape}")
-    v, n_seen = np.zeros_like(G), int(x.max(initial=-1)) + 1
-    e = np.repeat(np.arange(len(G)), live.sum(axis=-1)) if leave_out and G.ndim > 1 else np.zeros(live.sum(), int)
-    where, shape = e * n_seen + x[live], (int(e.max(initial=0)) + 1, n_seen)
-    sums, counts = (np.bincount(where, weights, shape[0] * n_seen).reshape(shape) for weights in (G[live], None))
+    taken = np.flatnonzero(live)
+    seen, n_seen = x.take(taken), int(x.max(initial=-1)) + 1
+    n_tables = len(G) if leave_out and G.ndim > 1 else 1  # one of each episode's own, or one of all
+    where = seen if n_tables == 1 else seen + taken // G.shape[1] * n_seen
+    sums, counts = (np.bincount(where, weights, n_tables * n_seen).reshape(n_tables, n_seen) for weights in (G.take(taken), None))
     if leave_out:
         sums, counts = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
-    v[live] = np.divide(sums, counts, out=np.zeros(shape), where=counts > 0)[e, x[live]]
+    v = np.zeros_like(G)
+    v.put(taken, np.divide(sums, counts, out=np.zeros(sums.shape), where=counts > 0).take(where))
     return v
 
 
