@@ -520,16 +520,30 @@ def test_a_shipped_policy_plays_as_recorded(record):
 COMPARED = list(records.find(records.COMPARED))
 
 
-def test_settings_are_compared_over_three_seeds_and_one_at_a_time():
+def seeds(folder):
     groups = {}
-    for record in records.find(records.COMPARED / "settings"):
-        assert len(record.changed) == 1
+    for record in records.find(records.COMPARED / folder):
         groups.setdefault(record.label, []).append(record.seed)
+    return groups
+
+
+def test_settings_are_compared_over_three_seeds_and_one_at_a_time():
+    assert all(len(record.changed) == 1 for record in records.find(records.COMPARED / "settings"))
+    groups = seeds("settings")
     assert len(groups) >= 8
-    assert all(sorted(seeds) == [0, 1, 2] for seeds in groups.values()), groups
+    assert all(group == [0, 1, 2] for group in groups.values()), groups
 
 
-@pytest.mark.parametrize("record", COMPARED, ids=lambda record: f"{record.label} {record.seed}")
+@pytest.mark.parametrize(("name", "n_ways", "n_seeds"), [("reinforce/cartpole", 6, 10), ("reinforce/pong", 5, 5)])
+def test_ways_of_crediting_are_compared_and_nothing_else(name, n_ways, n_seeds):
+    groups = {label: group for label, group in seeds("credits").items() if label.split()[0] == name}
+    assert len(groups) == n_ways
+    assert all(group == list(range(n_seeds)) for group in groups.values()), groups
+    changed = {setting for record in records.find(records.COMPARED / "credits") for setting in record.changed}
+    assert changed == {"credit", "gamma", "baseline", "standardize"}
+
+
+@pytest.mark.parametrize("record", COMPARED, ids=lambda record: record.folder.relative_to(records.COMPARED).as_posix())
 def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
     assert record.finished
     assert record.stale() == []
