@@ -1,4 +1,4 @@
-"""Credits and estimates of many episodes at once against the obvious loops over steps, in one run, on the same numbers.
+"""Credits of many episodes at once, and estimates made of them, against the obvious loops over steps, in one run, on the same numbers.
 
 python benchmarks/returns.py
 """
@@ -76,9 +76,14 @@ def estimates(w, G, x, a):
     return found
 
 
+def mean_time(f):
+    n, seconds = timeit.Timer(f).autorange()
+    return seconds / n
+
+
 def main():
     world, w = mdp.grid(horizon=200), np.zeros((9, 4))
-    e = world.sample(w, 1000, np.random.default_rng(0))
+    e = world.sample(w, 100, np.random.default_rng(0))  # about as many steps as a batch of Pong
     live, G = e.live, reward_to_go(e.r, GAMMA)
     v = np.random.default_rng(1).normal(size=(e.r.shape[0], e.r.shape[1] + 1))
 
@@ -88,24 +93,28 @@ def main():
 
     r, x, a, G_e = (ragged(array) for array in (e.r, e.x, e.a, G))
     v_e = [row[: n + 1] for row, n in zip(v, live.sum(axis=1), strict=True)]
-    pairs = {
+
+    def same(baseline):
+        return [[baseline] * len(row) for row in G_e]
+
+    credits = {
         "total_return": (lambda: total_return(e.r, GAMMA), lambda: [total(row) for row in r]),
         "reward_to_go": (lambda: reward_to_go(e.r, GAMMA), lambda: [to_go(row) for row in r]),
         "td_error": (lambda: td_error(e.r, v, GAMMA), lambda: [delta(*both) for both in zip(r, v_e, strict=True)]),
-        "batch_mean": (lambda: batch_mean(G, live), lambda: [[mean(steps_of(G_e))] * len(G_e[0])]),
+        "batch_mean": (lambda: batch_mean(G, live), lambda: same(mean(steps_of(G_e)))),
         "leave_one_out": (lambda: leave_one_out(G, live), lambda: [[mean(steps_of(G_e, i))] * len(row) for i, row in enumerate(G_e)]),
         "mean_by_state": (lambda: mean_by_state(G, e.x, live), lambda: by_state(G_e, x)),
         "standardized": (lambda: standardized(G, live), lambda: whitened(G_e)),
-        "score_function": (lambda: score_function(w, e, G), lambda: estimates(w, G_e, x, a)),
     }
-    print(f"{len(live)} episodes of 1 to {live.sum(axis=1).max()} steps, {live.sum():,} in all")
-    print(f"{'':16}{'at once':>12}{'loops':>12}{'ratio':>8}")
-    for name, (at_once, loops) in pairs.items():
-        found, expected = at_once(), loops()
-        for row, other, taken in zip(found, expected, live, strict=False):
-            np.testing.assert_allclose(row if name == "score_function" else row[taken], other, rtol=1e-9, atol=1e-9)
-        fast, slow = (seconds / n for n, seconds in (timeit.Timer(f).autorange() for f in (at_once, loops)))
-        print(f"{name:16}{1e3 * fast:9.2f} ms{1e3 * slow:9.2f} ms{slow / fast:8.0f}")
+    print(f"{len(live)} episodes of 1 to {live.sum(axis=1).max()} steps, {live.sum():,} in all; padded, {live.size:,}")
+    print(f"{'':16}{'at once':>12}{'loops':>12}{'ratio':>8}{'with the score function':>27}")
+    for name, (at_once, loops) in credits.items():
+        whole = (lambda at_once=at_once: score_function(w, e, at_once()), lambda loops=loops: estimates(w, loops(), x, a))
+        for row, other, taken in zip(at_once(), loops(), live, strict=True):
+            np.testing.assert_allclose(row[taken], other, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(whole[0](), whole[1](), rtol=1e-9, atol=1e-9)
+        fast, slow, fast_whole, slow_whole = (mean_time(f) for f in (at_once, loops, *whole))
+        print(f"{name:16}{1e3 * fast:9.2f} ms{1e3 * slow:9.2f} ms{slow / fast:8.0f}{slow_whole / fast_whole:27.0f}")
 
 
 if __name__ == "__main__":
