@@ -550,3 +550,9 @@ def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
     assert record.about["budget"] == [300_000, "steps"]
     assert all(len(session["commit"]) == 40 for session in record.about["sessions"])
     assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv"}
+
+
+def test_slopes_are_of_a_newborn_and_of_the_policies_that_were_kept():
+    slopes = json.loads((records.COMPARED / "slopes.json").read_text("utf-8"))
+    assert list(dict.fromkeys(row["n_steps"] for row in slopes["rows"])) == [0, *records.load("reinforce/pong")[0].kept()]
+    assert len(slopes["made"]["commit"]) == 40
