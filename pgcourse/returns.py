@@ -4,9 +4,10 @@ Total return         G  = Σⱼ γʲ rⱼ          the same for every step of th
 Reward-to-go         Gᵢ = Σⱼ≥ᵢ γʲ⁻ⁱ rⱼ      what step i can still have influenced           (slides 45–47)
 With a baseline      Gᵢ − b                 how much better than expected that was          (slides 48–50)
 TD error             δᵢ = rᵢ + γ vᵢ₊₁ − vᵢ  the same, after one step instead of many        (slide 56)
+n-step, λ            Σⱼ γʲ δᵢ₊ⱼ, Σⱼ (γλ)ʲ δᵢ₊ⱼ        and after anything between the two       (slides 58–59)
 
 All take arrays of one episode, shape (T,), or of several, shape (N, T), where the shorter ones are padded; ``live`` then says which
-steps were taken. None loops over steps.
+steps were taken.
 """
 
 import numpy as np
@@ -250,6 +251,72 @@ def td_error(r, v, gamma=1.0):
     return r + _discount(gamma) * v[..., 1:] - v[..., :-1]
 
 
+def n_step_advantage(delta, n, gamma=1.0, *, over=None):
+    """Return how much better n steps turned out than was expected of the first, judged by where they led: the sum of their TD errors.
+
+    δᵢ + γ δᵢ₊₁ + … + γⁿ⁻¹ δᵢ₊ₙ₋₁ = rᵢ + … + γⁿ⁻¹ rᵢ₊ₙ₋₁ + γⁿ vᵢ₊ₙ − vᵢ        n = 1: δᵢ;  n ≥ T: Gᵢ − vᵢ
+
+    What was expected on the way is added by one TD error and subtracted by the next. Plus vᵢ it is the n-step return, a target for v.
+
+    Args:
+        delta: TD errors, shape (T,) or (N, T); float.
+        n: how many steps, at least 1; fewer where the episode, or the array, ends sooner.
+        gamma: discount per step, 0 ≤ γ ≤ 1.
+        over: whether an episode ended with this step, boolean, like ``delta``: later steps are another episode's. Never, unless given.
+
+    Returns:
+        Float array like ``delta``.
+
+    Raises:
+        ValueError: if ``delta`` holds integers or non-finite values, or has no axis, ``n`` is no whole number of at least 1, ``gamma`` is
+            outside [0, 1], or ``over`` is not boolean or has another shape.
+
+    Slides 58–59; Sutton & Barto (2018), equation 7.1 and exercise 7.1.
+    """
+    if not (n >= 1 and n % 1 == 0):
+        raise ValueError(f"n must be a whole number of at least 1, got {n}")
+    delta, over, gamma = _floats("delta", delta), _over(delta, over), _discount(gamma)
+    advantage, ahead, goes_on = delta.copy(), delta, ~over
+    for _ in range(min(int(n), delta.shape[-1]) - 1):
+        ahead = gamma * np.where(goes_on, _next(ahead), 0)
+        advantage += ahead
+    return advantage
+
+
+def gae(delta, gamma=1.0, lam=1.0, *, over=None):
+    """Return the mean of the n-step advantages over all n, each counting λ times what the one before does: the reward-to-go of TD errors.
+
+    Aᵢ = Σⱼ (γλ)ʲ δᵢ₊ⱼ = δᵢ + γλ Aᵢ₊₁        λ = 0: δᵢ;  λ = 1: Gᵢ − vᵢ
+
+    Plus vᵢ it is the λ-return, a target for v.
+
+    Args:
+        delta: TD errors, shape (T,) or (N, T); float.
+        gamma: discount per step, 0 ≤ γ ≤ 1.
+        lam: λ, 0 ≤ λ ≤ 1.
+        over: whether an episode ended with this step, boolean, like ``delta``: later steps are another episode's. Never, unless given.
+
+    Returns:
+        Float array like ``delta``.
+
+    Raises:
+        ValueError: if ``delta`` holds integers or non-finite values, or has no axis, ``gamma`` or ``lam`` is outside [0, 1], or ``over`` is
+            not boolean or has another shape.
+
+    Schulman, Moritz, Levine, Jordan & Abbeel (2016), equation 16; Sutton & Barto (2018), equation 12.2.
+    """
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam must be in [0, 1], got {lam}")
+    if over is None:
+        return reward_to_go(_floats("delta", delta), _discount(gamma) * lam)
+    delta = _floats("delta", delta)
+    decay = np.where(_over(delta, over), 0, _discount(gamma) * lam)
+    advantage = delta.copy()
+    for i in reversed(range(delta.shape[-1] - 1)):
+        advantage[..., i] += decay[..., i] * advantage[..., i + 1]
+    return advantage
+
+
 def _floats(name, values):
     values = np.asarray(values)
     if not np.issubdtype(values.dtype, np.floating):
@@ -267,6 +334,21 @@ def _steps(G, live):
     if live.dtype != bool or live.shape != G.shape:
         raise ValueError(f"live must hold booleans, shape {G.shape}, got {live.dtype} of shape {live.shape}")
     return G, live
+
+
+def _over(delta, over):
+    shape = np.shape(delta)
+    over = np.zeros(shape, bool) if over is None else np.asarray(over)
+    if over.dtype != bool or over.shape != shape:
+        raise ValueError(f"over must hold booleans, shape {shape}, got {over.dtype} of shape {over.shape}")
+    return over
+
+
+def _next(values):
+    """Return what stands one step later, 0 after the last."""
+    later = np.zeros_like(values)
+    later[..., :-1] = values[..., 1:]
+    return later
 
 
 def _discount(gamma):

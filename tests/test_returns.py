@@ -13,8 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from pgcourse.returns import (
     batch_mean,
+    gae,
     leave_one_out,
     mean_by_state,
+    n_step_advantage,
     padded,
     reward_to_go,
     running_mean,
@@ -362,3 +364,98 @@ class TestTDError:
     def test_bad_input_is_named(self, r, v, gamma, message):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             td_error(r, v, gamma)
+
+
+@st.composite
+def pieces(draw):
+    """Rewards, what was expected before every step, what where it led (0 at an end, anything where it was cut), and where episodes end."""
+    r = draw(rewards)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    v = rng.normal(size=(*r.shape[:-1], r.shape[-1] + 1))
+    over = rng.random(r.shape) < draw(st.sampled_from([0, 0.3, 0.8]))
+    after = np.where(over, rng.normal(size=r.shape) * (rng.random(r.shape) < 0.5), v[..., 1:])
+    return r, v[..., :-1], after, over
+
+
+def returns_by_hand(r, after, over, i, gamma):
+    """All n-step returns of step i of one row, n = 1, 2, …, as far as its episode or the row goes: rewards, and what was expected then."""
+    found, total = [], 0.0
+    for j in range(i, len(r)):
+        total += gamma ** (j - i) * r[j]
+        found.append(total + gamma ** (j - i + 1) * after[j])
+        if over[j]:
+            break
+    return found
+
+
+class TestAdvantages:
+    @reproducible
+    @given(pieces(), gammas, st.integers(1, 10))
+    def test_n_steps_are_their_rewards_and_what_was_expected_of_where_they_led(self, piece, gamma, n):
+        r, v, after, over = piece
+        delta = r + gamma * after - v
+        expected = np.empty_like(r)
+        for *row, i in np.ndindex(r.shape):
+            expected[*row, i] = returns_by_hand(r[*row], after[*row], over[*row], i, gamma)[:n][-1] - v[*row, i]
+        close(n_step_advantage(delta, n, gamma, over=over), expected, strict=True)
+
+    @reproducible
+    @given(pieces(), gammas, gammas)
+    def test_gae_is_the_mean_of_the_n_step_advantages(self, piece, gamma, lam):
+        """(1 − λ) Σₙ λⁿ⁻¹ of each, and the rest of the weight, λᴺ⁻¹, for the longest."""
+        r, v, after, over = piece
+        delta = r + gamma * after - v
+        expected = np.empty_like(r)
+        for *row, i in np.ndindex(r.shape):
+            returns = returns_by_hand(r[*row], after[*row], over[*row], i, gamma)
+            weights = [(1 - lam) * lam**n for n in range(len(returns) - 1)] + [lam ** (len(returns) - 1)]
+            expected[*row, i] = math.fsum(w * (G - v[*row, i]) for w, G in zip(weights, returns, strict=True))
+        close(gae(delta, gamma, lam, over=over), expected, strict=True)
+
+    @reproducible
+    @given(rewards, gammas, st.integers(0, 2**32))
+    def test_the_ends_of_the_line(self, r, gamma, seed):
+        """One step or λ = 0: the TD error. All steps or λ = 1: the return less what was expected."""
+        v = np.random.default_rng(seed).normal(size=(*r.shape[:-1], r.shape[-1] + 1))
+        v[..., -1] = 0
+        delta, credit = td_error(r, v, gamma), reward_to_go(r, gamma) - v[..., :-1]
+        assert_array_equal(n_step_advantage(delta, 1, gamma), delta)
+        assert_array_equal(gae(delta, gamma, lam=0), delta)
+        close(n_step_advantage(delta, max(1, r.shape[-1]), gamma), credit)
+        close(gae(delta, gamma, lam=1), credit)
+
+    @reproducible
+    @given(rewards, gammas, gammas)
+    def test_without_ends_it_is_the_same_as_with_ends_nowhere(self, delta, gamma, lam):
+        nowhere = np.zeros(delta.shape, bool)
+        close(gae(delta, gamma, lam), gae(delta, gamma, lam, over=nowhere))
+        assert_array_equal(n_step_advantage(delta, 3, gamma), n_step_advantage(delta, 3, gamma, over=nowhere))
+
+    def test_what_it_is_given_stays_as_it_was(self):
+        delta, over = np.ones(4), np.array([False, True, False, False])
+        n_step_advantage(delta, 3, over=over)
+        gae(delta, 0.9, 0.9, over=over)
+        assert_array_equal(delta, 1)
+        assert_array_equal(over, [False, True, False, False])
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda: n_step_advantage(np.ones(3), 0), "n must be a whole number of at least 1, got 0"),
+            (lambda: n_step_advantage(np.ones(3), 1.5), "n must be a whole number of at least 1, got 1.5"),
+            (
+                lambda: n_step_advantage(np.ones(3, int), 1),
+                "delta must be an array of floats (integers would cut off discounted returns), got int64",
+            ),
+            (lambda: n_step_advantage(np.ones(3), 1, -1), "gamma must be in [0, 1], got -1"),
+            (lambda: n_step_advantage(np.ones(3), 1, over=np.zeros(3)), "over must hold booleans, shape (3,), got float64 of shape (3,)"),
+            (lambda: gae(np.ones(3), 1, 1.1), "lam must be in [0, 1], got 1.1"),
+            (lambda: gae(np.ones(3), 1.1, 1), "gamma must be in [0, 1], got 1.1"),
+            (lambda: gae(np.array([1, np.nan])), "delta must be finite, got nan at (1,)"),
+            (lambda: gae(np.float64(1)), "delta must have shape (T,) or (N, T), got a single number, 1.0"),
+            (lambda: gae(np.ones(3), over=np.zeros(2, bool)), "over must hold booleans, shape (3,), got bool of shape (2,)"),
+        ],
+    )
+    def test_bad_input_is_named(self, call, message):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call()
