@@ -29,6 +29,19 @@ class Values(NamedTuple):
     A: np.ndarray
 
 
+class Average(NamedTuple):
+    """What never ends, looked at without discount: the average reward of a policy, where it is how often, and what is better than average.
+
+    r̄ = Σₛ d(s) Σₐ π(a∣s) r(s,a)        Q(s,a) = r(s,a) − r̄ + Σₛ' P(s'∣s,a) V(s')        Σₛ d(s) V(s) = 0
+    """
+
+    r_bar: float  # average reward per step, r̄
+    d: np.ndarray  # (S,): share of all steps spent in each state
+    V: np.ndarray  # (S,): how much more than the average is still to come from here
+    Q: np.ndarray  # (S, K)
+    A: np.ndarray  # (S, K)
+
+
 class Episodes(NamedTuple):
     """N episodes of up to T steps. After an episode's end, ``live`` is false, its rewards are 0, and its state stays what it was."""
 
@@ -182,9 +195,51 @@ class MDP:
         Sutton, McAllester, Singh & Mansour (1999), theorem 1.
         """
         of_each = self.visits(w)[..., None] * self.pi(w) * self.values(w).A
-        gradient = np.zeros((self.n_seen, self.n_actions))
-        np.add.at(gradient, self.x, of_each if self.horizon is None else of_each.sum(axis=0))
-        return gradient
+        return self._by_looks(of_each if self.horizon is None else of_each.sum(axis=0))
+
+    def average(self, w) -> Average:
+        """Return the average reward of the policy, and its values without discount, which say how much better than average; γ has no part.
+
+        Raises:
+            ValueError: as ``pi``; and if there is an end, or which average it is depends on where one begins.
+
+        Sutton & Barto (2018), equations 10.6 and 13.17.
+        """
+        return self._average(self.pi(w))
+
+    def average_gradient(self, w) -> np.ndarray:
+        """Return ∂r̄/∂w, shape like w, by the policy gradient theorem: the discount and the sum over visits are gone.
+
+        ∂r̄/∂w = Σₛ d(s) Σₐ ∂π(a∣s)/∂w Q(s,a)
+
+        Raises:
+            ValueError: as ``average``.
+
+        Sutton, McAllester, Singh & Mansour (1999), theorem 1; Sutton & Barto (2018), the box on page 334.
+        """
+        pi = self.pi(w)
+        average = self._average(pi)
+        return self._by_looks(average.d[:, None] * pi * average.A)
+
+    def best_average(self) -> tuple[np.ndarray, Average]:
+        """Return the policy with the highest average reward, as a table of the probabilities 0 and 1, and what it achieves.
+
+        It knows the state, also where the agent does not. Policy iteration: values of a policy, then the best action by these, until none
+        is better by more than rounding.
+
+        Raises:
+            ValueError: as ``average``, of a policy on the way.
+
+        Howard (1960); Sutton & Barto (2018), section 4.3.
+        """
+        a = self.r.argmax(axis=1)
+        while True:
+            pi = np.eye(self.n_actions)[a]
+            average = self._average(pi)
+            better = average.A.max(axis=1) > 1e-9 * (1 + abs(average.Q).max())
+            if not better.any():
+                return pi, average
+            a = np.where(better, average.A.argmax(axis=1), a)
 
     def gradient_by_autograd(self, w) -> np.ndarray:
         """Return ∂J/∂w, shape like w, by PyTorch's reverse mode through J, pushed forward in time: J = Σᵢ γⁱ⁻¹ Σₛ P(sᵢ=s) r(s).
@@ -302,6 +357,24 @@ class MDP:
         return Env(self)
 
     # Below the surface
+
+    def _average(self, pi) -> Average:
+        if self.absorbing.any() or self.horizon is not None:
+            raise ValueError("an average reward wants a world that never ends, got one with absorbing states or a horizon")
+        P, r, one = _under(pi, self.P), (pi * self.r).sum(axis=1), np.ones(self.n_states)
+        if np.linalg.matrix_rank(np.eye(self.n_states) - P) < self.n_states - 1:
+            raise ValueError("w must lead to one average from wherever one begins, got a policy that gets caught in different parts")
+        d = np.linalg.solve((np.eye(self.n_states) - P + one).T, one)
+        r_bar = d @ r
+        V = np.linalg.solve(np.eye(self.n_states) - P + one[:, None] * d, r - r_bar)
+        Q = self.r - r_bar + self.P @ V
+        return Average(float(r_bar), d, V, Q, Q - V[:, None])
+
+    def _by_looks(self, of_each) -> np.ndarray:
+        """Return the sums over states that look the same, shape (n_seen, K)."""
+        sums = np.zeros((self.n_seen, self.n_actions))
+        np.add.at(sums, self.x, of_each)
+        return sums
 
     @property
     def _going_on(self) -> np.ndarray:
@@ -432,6 +505,63 @@ def fog() -> MDP:
     P[1:, :, 3] = 1
     r = np.array([[0, 0], [1, 0], [0, 2], [0, 0]])
     return MDP(P, r, np.eye(4)[0], absorbing=np.arange(4) == 3, x=np.array([0, 1, 1, 0]))
+
+
+def random_walk(n: int = 5, left: float = 0.0) -> MDP:
+    """Return n states in a row with an end beyond each side; leaving by the right one pays 1, by the left one ``left``, nothing else.
+
+    Episodes begin in the middle. Action 0 goes left and action 1 right; who does either as often has V(s) = (s + 1)/(n + 1) where leaving
+    by the left pays nothing. Sutton & Barto (2018), examples 6.2 (n = 5) and 7.1 (n = 19, left = −1).
+
+    Raises:
+        ValueError: if ``n`` is no odd number of at least 1, or ``left`` is not finite.
+    """
+    if not (n >= 1 and n % 2 == 1):
+        raise ValueError(f"n must be an odd number of at least 1, got {n}")
+    P, r = np.zeros((n + 1, 2, n + 1)), np.zeros((n + 1, 2))
+    for s in range(n):
+        P[s, 0, s - 1] = P[s, 1, s + 1] = 1  # left of the first is the last, which is the end
+    P[n, :, n] = 1
+    r[0, 0], r[n - 1, 1] = left, 1
+    return MDP(P, r, np.eye(n + 1)[n // 2], absorbing=np.arange(n + 1) == n)
+
+
+PRIORITIES = (1, 2, 4, 8)  # what a customer of each kind pays
+
+
+def access_control(n_servers: int = 10, freed: float = 0.06, gamma: float = 0.99) -> MDP:
+    """Return a queue that never ends: at each step a customer of one of four kinds asks for a server, who is turned away or let in.
+
+    Who is let in (action 1) pays 1, 2, 4 or 8, all as often, and keeps a server busy; at the end of each step, each busy one becomes free
+    with probability ``freed``. With no server free, everybody is turned away. State 4f + k: f servers are free and kind k asks.
+
+    Args:
+        n_servers: at least 1.
+        freed: 0 < freed ≤ 1.
+        gamma: as for ``MDP``; the average reward does not depend on it.
+
+    Raises:
+        ValueError: as ``MDP``, and if a number is out of range.
+
+    Sutton & Barto (2018), example 10.2.
+    """
+    from scipy.stats import binom
+
+    if not (n_servers >= 1 and n_servers % 1 == 0):
+        raise ValueError(f"n_servers must be a whole number of at least 1, got {n_servers}")
+    if not 0 < freed <= 1:
+        raise ValueError(f"freed must be in (0, 1], got {freed}")
+    n_kinds, n_free = len(PRIORITIES), np.arange(n_servers + 1)
+    P, r = np.zeros((n_servers + 1, n_kinds, 2, n_servers + 1, n_kinds)), np.zeros((n_servers + 1, n_kinds, 2))
+    for f in n_free:
+        for a in (0, 1):
+            let_in = a if f else 0
+            busy = n_servers - f + let_in
+            P[f, :, a] = binom.pmf(n_free - (n_servers - busy), busy, freed)[:, None] / n_kinds
+            r[f, :, a] = np.multiply(PRIORITIES, let_in)
+    S = (n_servers + 1) * n_kinds
+    start = np.repeat(n_free == n_servers, n_kinds) / n_kinds
+    return MDP(P.reshape(S, 2, S), r.reshape(S, 2), start, gamma)
 
 
 def random_mdp(

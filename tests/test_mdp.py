@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections import Counter
 from functools import partial
+from itertools import product
 from math import sqrt
 from types import SimpleNamespace
 
@@ -15,11 +16,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 from scipy.stats import chi2
 from worlds import episodes_by_hand, pi_by_hand, values_and_visits_by_hand, worlds
 
-from pgcourse.mdp import MDP, chain, corridor, fog, grid, random_mdp
+from pgcourse.mdp import MDP, access_control, chain, corridor, fog, grid, random_mdp, random_walk
 from pgcourse.networks import TabularPolicy, one_thread
 from pgcourse.reinforce import Reinforce
 from pgcourse.returns import reward_to_go
@@ -50,6 +51,7 @@ def zeros(world):
 
 def close(one, other, rtol):
     """Equal to within rtol, as measured by the largest number in either."""
+    one, other = np.asarray(one, float), np.asarray(other, float)
     assert_allclose(one, other, rtol=0, atol=rtol * max(1, np.abs(one).max(), np.abs(other).max()), strict=True)
 
 
@@ -533,6 +535,155 @@ class TestEnv:
         assert min(J[-5:]) > -18.5
 
 
+def differences_of_average(world, w, step=1e-5):
+    """∂r̄/∂w from r̄ to either side of each weight."""
+    gradient = np.zeros_like(w)
+    for k in np.ndindex(w.shape):
+        aside = np.zeros_like(w)
+        aside[k] = step
+        gradient[k] = (world.average(w + aside).r_bar - world.average(w - aside).r_bar) / (2 * step)
+    return gradient
+
+
+def average_by_hand(world, pi):
+    """r̄ and d: where one is after 4,096 steps."""
+    P = np.einsum("sk,skt->st", pi, world.P)
+    far = np.linalg.matrix_power(0.5 * (P + np.eye(world.n_states)), 2**12)  # half the steps are rests, which change no share
+    d = world.start @ far
+    return float(d @ (pi * world.r).sum(axis=1)), d
+
+
+class TestAverage:
+    @reproducible
+    @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**32))
+    def test_it_is_what_is_paid_in_the_long_run(self, n_states, n_actions, seed):
+        rng = np.random.default_rng(seed)
+        world = random_mdp(n_states, n_actions, rng, n_seen=rng.integers(1, n_states + 1))
+        w = rng.normal(size=(world.n_seen, n_actions))
+        average, (r_bar, d) = world.average(w), average_by_hand(world, world.pi(w))
+        close(average.d, d, 1e-9)
+        close(average.r_bar, r_bar, 1e-9)
+
+    @reproducible
+    @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**32))
+    def test_values_are_those_with_a_discount_close_to_one_less_what_is_common_to_all(self, n_states, n_actions, seed):
+        """V_γ(s) = r̄/(1 − γ) + V(s) + O(1 − γ), and ∂/∂w (1 − γ) J → ∂r̄/∂w."""
+        rng = np.random.default_rng(seed)
+        world = random_mdp(n_states, n_actions, rng, gamma=1 - 1e-6)
+        w = rng.normal(size=(n_states, n_actions))
+        average, discounted = world.average(w), world.values(w)
+        near = {"rtol": 0, "atol": 1e-3 * (1 + abs(average.V).max())}
+        assert_allclose(discounted.V - average.r_bar / 1e-6, average.V, **near)
+        assert_allclose(discounted.A, average.A, **near)
+        assert_allclose(1e-6 * world.gradient(w), world.average_gradient(w), **near)
+
+    @reproducible
+    @given(st.integers(1, 5), st.integers(1, 3), st.integers(0, 2**32))
+    def test_what_is_said_of_the_values_holds(self, n_states, n_actions, seed):
+        rng = np.random.default_rng(seed)
+        world = random_mdp(n_states, n_actions, rng, n_seen=rng.integers(1, n_states + 1))
+        w = rng.normal(size=(world.n_seen, n_actions))
+        r_bar, d, V, Q, A = world.average(w)
+        close(d @ V, 0, 1e-9)
+        close((world.pi(w) * Q).sum(axis=1), V, 1e-9)
+        close((world.pi(w) * A).sum(axis=1), np.zeros(n_states), 1e-9)
+        close(Q, world.r - r_bar + world.P @ V, 1e-9)
+        assert_allclose(world.average_gradient(w), differences_of_average(world, w), rtol=1e-5, atol=1e-7)
+
+    @reproducible
+    @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32))
+    def test_no_policy_is_better_than_the_best(self, n_states, n_actions, seed):
+        """None of those that are sure of themselves, and so none; and the linear program over shares of steps finds the same."""
+        world = random_mdp(n_states, n_actions, np.random.default_rng(seed))
+        pi, best = world.best_average()
+        assert set(np.unique(pi)) <= {0, 1}
+        choices = product(range(n_actions), repeat=n_states)
+        assert best.r_bar == pytest.approx(max(average_by_hand(world, np.eye(n_actions)[list(a)])[0] for a in choices), abs=1e-9)
+        assert best.r_bar == pytest.approx(by_linear_program(world), abs=1e-7)
+
+    def test_two_states_by_hand(self):
+        """0 → 1 pays 3, 1 → 0 pays 1: 2 a step. What comes from 0 is 1 more than from 1, and both are the same on average."""
+        world = MDP(np.eye(2)[[[1], [0]]], [[3], [1]], [1, 0], 0.5)
+        r_bar, d, V, Q, A = world.average([[0], [0]])
+        assert r_bar == pytest.approx(2)
+        close(d, [0.5, 0.5], 1e-12)
+        close(V, [0.5, -0.5], 1e-12)
+        close(Q, np.reshape(V, (2, 1)), 1e-12)
+        close(A, [[0], [0]], 1e-12)
+
+    def test_states_that_are_left_for_good_do_not_count(self):
+        world = MDP(np.eye(2)[[[1], [1]]], [[100], [1]], [1, 0], 0.5)
+        r_bar, d, V, *_ = world.average([[0], [0]])
+        assert r_bar == pytest.approx(1)
+        close(d, [0, 1], 1e-12)
+        close(V, [99, 0], 1e-12)
+
+    @pytest.mark.parametrize(
+        ("world", "message"),
+        [
+            (corridor(), "an average reward wants a world that never ends, got one with absorbing states or a horizon"),
+            (chain(), "an average reward wants a world that never ends, got one with absorbing states or a horizon"),
+            (
+                MDP(np.eye(2)[[[0], [1]]], np.zeros((2, 1)), [0.5, 0.5], 0.9),
+                "w must lead to one average from wherever one begins, got a policy that gets caught in different parts",
+            ),
+        ],
+    )
+    def test_where_there_is_no_such_thing(self, world, message):
+        for call in (world.average, world.average_gradient):
+            with pytest.raises(ValueError, match=f"^{message}$"):
+                call(zeros(world))
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            world.best_average()
+
+
+def by_linear_program(world):
+    """The highest average reward: max Σ x(s,a) r(s,a) over shares x ≥ 0 that sum to 1 and of which as many enter each state as leave it."""
+    S, K = world.r.shape
+    leave = np.repeat(np.eye(S), K, axis=0) - world.P.reshape(S * K, S)
+    flow = np.vstack([leave.T, np.ones(S * K)])
+    return -linprog(-world.r.ravel(), A_eq=flow, b_eq=np.eye(S + 1)[-1]).fun
+
+
+class TestQueue:
+    def test_its_chances_are_those_of_servers_that_become_free_one_by_one(self):
+        """Three servers: all 2ᵇ ways in which the busy ones can become free or not."""
+        world, n, p = access_control(3, 0.2), 3, 0.2
+        for f, kind, a in product(range(n + 1), range(4), range(2)):
+            busy = n - f + (1 if a and f else 0)
+            expected = np.zeros((n + 1, 4))
+            for freed in product((0, 1), repeat=busy):
+                expected[n - busy + sum(freed)] += np.prod([p if free else 1 - p for free in freed]) / 4
+            close(world.P[4 * f + kind, a], expected.ravel(), 1e-12)
+            assert world.r[4 * f + kind, a] == (2**kind if a and f else 0)
+        close(world.start.reshape(n + 1, 4), np.eye(n + 1)[-1:].T / 4 * np.ones(4), 1e-12)
+
+    def test_the_best_policy_is_pickier_the_fewer_servers_are_free(self):
+        """And the linear program agrees on what it earns."""
+        world = access_control()
+        pi, best = world.best_average()
+        accepts = pi[:, 1].reshape(11, 4)[1:]  # with no server free, both actions are the same
+        assert (np.diff(accepts, axis=0) >= 0).all()
+        assert (np.diff(accepts, axis=1) >= 0).all()
+        assert best.r_bar == pytest.approx(by_linear_program(world), rel=1e-6)
+        assert world.average(zeros(world)).r_bar < world.average(np.tile([-20, 20], (44, 1))).r_bar < best.r_bar
+
+    def test_one_server_that_is_always_freed_takes_everybody(self):
+        pi, best = access_control(1, 1).best_average()
+        assert best.r_bar == pytest.approx((1 + 2 + 4 + 8) / 4)
+        assert (pi[4:] == [0, 1]).all()
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 19])
+@pytest.mark.parametrize("left", [0, -1, 0.5])
+def test_a_random_walks_values_rise_in_a_straight_line(n, left):
+    """From what leaving by the left pays to the 1 of the right, both one step beyond."""
+    world = random_walk(n, left)
+    V = world.values(zeros(world)).V
+    close(V, [*(left + (1 - left) * np.arange(1, n + 1) / (n + 1)), 0], 1e-9)
+    assert world.start[n // 2] == 1
+
+
 class TestNeverEnding:
     @pytest.mark.parametrize("method", ["J", "values", "visits", "gradient", "gradient_by_autograd", "gradient_by_differences"])
     @pytest.mark.parametrize("size", [16, 40, 1000, -1000])
@@ -712,6 +863,14 @@ SOLITARY = np.eye(3)[[[1, 1], [1, 2], [2, 2]]]  # 0 → 1, and from 1 by action 
         (lambda: corridor(swapped=(0, -1)), "swapped must name tiles 0..2, got -1"),
         (lambda: corridor((0, 0.5), ()), "x must hold integers from 0, got [0.  0.5 0. ]"),
         (lambda: corridor((0, -2), ()), "x must hold integers from 0, got [ 0 -2  0]"),
+        *((lambda n=n: random_walk(n), f"n must be an odd number of at least 1, got {n}") for n in (0, 2, -1, 2.5)),
+        (lambda: random_walk(3, np.inf), "r must be finite, got inf"),
+        (lambda: access_control(0), "n_servers must be a whole number of at least 1, got 0"),
+        (lambda: access_control(freed=0), "freed must be in (0, 1], got 0"),
+        (
+            lambda: access_control(gamma=1),
+            "gamma must be below 1 or horizon be given, for from state 0 no absorbing state is ever reached, got gamma 1",
+        ),
         *((lambda wind=wind: grid(wind), f"wind must be in [0, 1), got {wind}") for wind in (-0.1, 1, np.nan)),
     ],
 )
