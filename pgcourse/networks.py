@@ -1,6 +1,6 @@
-"""Networks that turn a state into a policy.
+"""Networks, linear functions and tables that turn a state into a policy π(·∣s), or into what is to be expected of it, v(s).
 
-Slides 3, 12–15 and 24.
+Slides 3, 12–15, 24 and 57–60.
 """
 
 import contextlib
@@ -24,7 +24,10 @@ def one_thread():
 
 
 class Policy(nn.Module):
-    """π(·∣s) over K actions. A network becomes a policy by giving ``logits``, shape (N, K)."""
+    """π(·∣s) over K actions. A network becomes a policy by giving ``logits``, shape (N, K).
+
+    Where actions are not numbered 0…K−1, ``log_prob``, ``sample`` and ``greedy`` are what an algorithm asks for.
+    """
 
     def logits(self, s) -> Tensor:
         """Return the scores z, shape (N, K), of which π is the softmax."""
@@ -115,10 +118,7 @@ class TabularPolicy(Policy):
         Raises:
             ValueError: if ``s`` holds anything but integers 0…n_states−1.
         """
-        s = torch.as_tensor(s)
-        if s.ndim != 1 or s.is_floating_point() or (len(s) and not 0 <= s.min() <= s.max() < len(self.w)):
-            raise ValueError(f"s must hold integers in 0..{len(self.w) - 1}, shape (N,), got {s}")
-        return self.w[s.long()]
+        return self.w[_rows(s, len(self.w))]
 
 
 class SoftmaxPolicy(Policy):
@@ -140,13 +140,8 @@ class SoftmaxPolicy(Policy):
 
     def __init__(self, n_inputs: int, n_actions: int, n_hidden: int = 64, *, seed: int = 0):
         super().__init__()
-        for name, size, least in (("n_inputs", n_inputs, 1), ("n_actions", n_actions, 2), ("n_hidden", n_hidden, 1)):
-            if size < least:
-                raise ValueError(f"{name} must be at least {least}, got {size}")
-        self.n_inputs = n_inputs
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.layers = nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_actions))
+        _at_least(n_inputs=(n_inputs, 1), n_actions=(n_actions, 2), n_hidden=(n_hidden, 1))
+        self.layers = _two_layers(n_inputs, n_actions, n_hidden, seed)
 
     def logits(self, s) -> Tensor:
         """Return z, shape (N, K), for states of shape (N, n_inputs).
@@ -154,10 +149,7 @@ class SoftmaxPolicy(Policy):
         Raises:
             ValueError: if the states have another shape.
         """
-        s = torch.as_tensor(s, dtype=next(self.parameters()).dtype)
-        if s.ndim != 2 or s.shape[1] != self.n_inputs:
-            raise ValueError(f"s must have shape (N, {self.n_inputs}), got {tuple(s.shape)}")
-        return self.layers(s)
+        return _through(self.layers, s)
 
 
 class PixelPolicy(Policy):
@@ -182,9 +174,7 @@ class PixelPolicy(Policy):
 
     def __init__(self, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0, spread: float = 1.0, blind=None):
         super().__init__()
-        for name, size in (("n_hidden", n_hidden), ("n_pixels", n_pixels)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        _at_least(n_hidden=(n_hidden, 1), n_pixels=(n_pixels, 1))
         if not 0 < spread < math.inf:
             raise ValueError(f"spread must be a positive number, got {spread}")
         blind = torch.as_tensor(np.zeros(n_pixels, bool) if blind is None else np.asarray(blind, bool))
@@ -246,8 +236,7 @@ class PixelSoftmaxPolicy(PixelPolicy):
 
     def __init__(self, n_actions: int, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0):
         super().__init__(n_hidden, n_pixels=n_pixels, seed=seed)
-        if n_actions < 2:
-            raise ValueError(f"n_actions must be at least 2, got {n_actions}")
+        _at_least(n_actions=(n_actions, 2))
         generator = torch.Generator().manual_seed(seed + 1)
         self.w2 = nn.Parameter(torch.randn(n_hidden, n_actions, generator=generator) / math.sqrt(n_hidden))  # transposed, as W₁
         self.b2 = nn.Parameter(torch.zeros(n_actions))
@@ -255,3 +244,180 @@ class PixelSoftmaxPolicy(PixelPolicy):
     def logits(self, s) -> Tensor:
         """Return z, shape (N, K)."""
         return self.hidden(s) @ self.w2 + self.b2
+
+
+class GaussianPolicy(nn.Module):
+    """Actions of D real numbers: one hidden layer gives their means μ(s), and σ, the same in every state, is learnt with it.
+
+    aₖ ~ N(μₖ(s), σₖ²)        log π(a∣s) = −Σₖ (½ ((aₖ − μₖ)/σₖ)² + log σₖ + ½ log 2π)
+
+    What is drawn is not cut off. An environment that allows no more than so much cuts it for itself, and log π is that of what was drawn.
+
+    Args:
+        n_inputs: length of a state, at least 1.
+        n_outputs: D, at least 1.
+        n_hidden: hidden units, at least 1.
+        sigma: every σₖ in the beginning, positive.
+        seed: of the initial weights, PyTorch's own choice.
+
+    Raises:
+        ValueError: if a size is too small or ``sigma`` is not positive.
+
+    Slide 63's other way; Sutton & Barto (2018), equations 13.19 and 13.20.
+    """
+
+    def __init__(self, n_inputs: int, n_outputs: int, n_hidden: int = 64, *, sigma: float = 1.0, seed: int = 0):
+        super().__init__()
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma must be a positive number, got {sigma}")
+        _at_least(n_inputs=(n_inputs, 1), n_outputs=(n_outputs, 1), n_hidden=(n_hidden, 1))
+        self.layers = _two_layers(n_inputs, n_outputs, n_hidden, seed)
+        self.log_sigma = nn.Parameter(torch.full((n_outputs,), math.log(sigma)))
+
+    def log_prob(self, s, a) -> Tensor:
+        """Return log π(a∣s), the sum over the D numbers of an action, shape (N,), for states (N, n_inputs) and actions (N, D).
+
+        Raises:
+            ValueError: if a shape is another.
+        """
+        mu = self._mu(s)
+        a = torch.as_tensor(a, dtype=mu.dtype)
+        if a.shape != mu.shape:
+            raise ValueError(f"a must have shape {tuple(mu.shape)}, got {tuple(a.shape)}")
+        return torch.distributions.Normal(mu, self.log_sigma.exp()).log_prob(a).sum(dim=1)
+
+    @torch.no_grad()
+    def sample(self, s, rng: np.random.Generator) -> np.ndarray:
+        """Draw one action for each state, shape (N, D).
+
+        Raises:
+            ValueError: as ``greedy``.
+        """
+        mu = self.greedy(s)
+        return mu + self.log_sigma.exp().numpy() * rng.standard_normal(mu.shape, dtype=mu.dtype)
+
+    @torch.no_grad()
+    def greedy(self, s) -> np.ndarray:
+        """Return the most probable action for each state, μ(s), shape (N, D).
+
+        Raises:
+            ValueError: if the states have another shape, or the network gives means that are not finite.
+        """
+        mu = self._mu(s).numpy()
+        if not np.isfinite(mu).all():
+            raise ValueError(f"the policy must give finite means, got {mu[~np.isfinite(mu)][0]}; a smaller eta may help")
+        return mu
+
+    def _mu(self, s) -> Tensor:
+        return _through(self.layers, s)
+
+
+class TabularValue(nn.Module):
+    """No network at all: a table of expected returns, one for each state, in double precision.
+
+    Args:
+        v: the first ones, shape (n_states,); copied.
+
+    Raises:
+        ValueError: if ``v`` has another shape or is not finite.
+    """
+
+    def __init__(self, v):
+        super().__init__()
+        v = torch.tensor(np.asarray(v, float))
+        if v.ndim != 1 or not v.isfinite().all():
+            raise ValueError(f"v must be finite, shape (n_states,), got shape {tuple(v.shape)}: {v}")
+        self.v = nn.Parameter(v)
+
+    def forward(self, s) -> Tensor:
+        """Return v(s), shape (N,), for states s, integers of shape (N,).
+
+        Raises:
+            ValueError: if ``s`` holds anything but integers 0…n_states−1.
+        """
+        return self.v[_rows(s, len(self.v))]
+
+
+class LinearValue(nn.Module):
+    """A sum of features: v(s) = w·x(s), in double precision, w = 0 in the beginning.
+
+    Args:
+        x: the features of each state, shape (n_states, F); finite.
+
+    Raises:
+        ValueError: if ``x`` is no finite table.
+
+    Slides 58–59; Sutton & Barto (2018), equation 9.8.
+    """
+
+    def __init__(self, x):
+        super().__init__()
+        x = torch.tensor(np.asarray(x, float))
+        if x.ndim != 2 or not x.isfinite().all():
+            raise ValueError(f"x must be finite, shape (n_states, n_features), got shape {tuple(x.shape)}: {x}")
+        self.x: Tensor
+        self.register_buffer("x", x)
+        self.w = nn.Parameter(torch.zeros(x.shape[1], dtype=x.dtype))
+
+    def forward(self, s) -> Tensor:
+        """Return v(s), shape (N,), for states s, integers of shape (N,).
+
+        Raises:
+            ValueError: if ``s`` holds anything but integers 0…n_states−1.
+        """
+        return self.x[_rows(s, len(self.x))] @ self.w
+
+
+class NetworkValue(nn.Module):
+    """One hidden layer: v(s) = w₂·max(0, W₁s + b₁) + b₂.
+
+    Args:
+        n_inputs: length of a state, at least 1.
+        n_hidden: hidden units, at least 1.
+        seed: of the initial weights, PyTorch's own choice.
+
+    Raises:
+        ValueError: if a size is too small.
+
+    Slides 57 and 60.
+    """
+
+    def __init__(self, n_inputs: int, n_hidden: int = 64, *, seed: int = 0):
+        super().__init__()
+        _at_least(n_inputs=(n_inputs, 1), n_hidden=(n_hidden, 1))
+        self.layers = _two_layers(n_inputs, 1, n_hidden, seed)
+
+    def forward(self, s) -> Tensor:
+        """Return v(s), shape (N,), for states of shape (N, n_inputs).
+
+        Raises:
+            ValueError: if the states have another shape.
+        """
+        return _through(self.layers, s)[:, 0]
+
+
+def _at_least(**sizes):
+    for name, (size, least) in sizes.items():
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}, got {size}")
+
+
+def _two_layers(n_inputs, n_outputs, n_hidden, seed):
+    """Return a network with one hidden layer, whose weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_outputs))
+
+
+def _through(layers, s) -> Tensor:
+    s = torch.as_tensor(s, dtype=layers[0].weight.dtype)
+    if s.ndim != 2 or s.shape[1] != layers[0].in_features:
+        raise ValueError(f"s must have shape (N, {layers[0].in_features}), got {tuple(s.shape)}")
+    return layers(s)
+
+
+def _rows(s, n_states) -> Tensor:
+    s = torch.as_tensor(s)
+    if s.ndim != 1 or s.is_floating_point() or (len(s) and not 0 <= s.min() <= s.max() < n_states):
+        raise ValueError(f"s must hold integers in 0..{n_states - 1}, shape (N,), got {s}")
+    return s.long()

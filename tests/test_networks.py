@@ -1,10 +1,21 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgcourse.networks import PixelPolicy, PixelSoftmaxPolicy, SoftmaxPolicy, TabularPolicy
+from pgcourse.networks import (
+    GaussianPolicy,
+    LinearValue,
+    NetworkValue,
+    PixelPolicy,
+    PixelSoftmaxPolicy,
+    SoftmaxPolicy,
+    TabularPolicy,
+    TabularValue,
+)
 
 
 def frames(n, n_pixels=6400, n_on=30, seed=0):
@@ -198,6 +209,8 @@ def test_its_states_may_be_integers_of_any_kind(s):
         lambda seed: SoftmaxPolicy(4, 2, seed=seed),
         lambda seed: PixelPolicy(3, n_pixels=5, seed=seed),
         lambda seed: PixelSoftmaxPolicy(3, 4, n_pixels=5, seed=seed),
+        lambda seed: GaussianPolicy(4, 2, seed=seed),
+        lambda seed: NetworkValue(4, seed=seed),
     ],
 )
 def test_weights_depend_on_their_seed_alone(make):
@@ -270,3 +283,95 @@ def test_states_of_another_shape_are_named(s):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(PixelPolicy(), frames(3))
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(n=st.integers(1, 5), n_inputs=st.integers(1, 4), n_outputs=st.integers(1, 3), seed=st.integers(0, 2**30))
+def test_gaussian_policy_is_the_formula_of_its_docstring(n, n_inputs, n_outputs, seed):
+    """Summed over the numbers of an action, term by term; and its gradient reaches σ."""
+    rng = np.random.default_rng(seed)
+    policy = GaussianPolicy(n_inputs, n_outputs, 7, sigma=0.5, seed=seed)
+    s, a, sigma = rng.normal(size=(n, n_inputs)), rng.normal(size=(n, n_outputs)), rng.uniform(0.3, 2, n_outputs)
+    with torch.no_grad():
+        assert policy.log_sigma.exp().numpy() == pytest.approx(0.5)
+        policy.log_sigma[:] = torch.tensor(np.log(sigma))
+    W1, b1, W2, b2 = (w.detach().numpy() for w in policy.layers.parameters())
+    mu = np.maximum(0, s @ W1.T + b1) @ W2.T + b2
+    expected = [
+        sum(-((a[i, k] - mu[i, k]) ** 2) / (2 * sigma[k] ** 2) - math.log(sigma[k]) - math.log(2 * math.pi) / 2 for k in range(n_outputs))
+        for i in range(n)
+    ]
+    L = policy.log_prob(s, a)
+    np.testing.assert_allclose(L.detach(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(policy.greedy(s), mu, rtol=1e-5, atol=1e-5)
+    L.sum().backward()
+    np.testing.assert_allclose(policy.log_sigma.grad, (((a - mu) / sigma) ** 2 - 1).sum(axis=0), rtol=1e-3, atol=1e-3)
+
+
+def test_a_gaussian_policy_draws_from_its_gaussian():
+    """Means within 5.5 standard errors, and variances within 5.5 of theirs: by chance one in 10⁷ is not."""
+    policy, n = GaussianPolicy(2, 3, sigma=0.7, seed=1), 40_000
+    s = np.repeat([[0.3, -1.0]], n, axis=0)
+    a = policy.sample(s, np.random.default_rng(0))
+    assert a.shape == (n, 3)
+    assert a.dtype == np.float32
+    far = a - policy.greedy(s)
+    assert (abs(far.mean(axis=0)) < 5.5 * 0.7 / n**0.5).all()
+    assert (abs((far**2).mean(axis=0) / 0.49 - 1) < 5.5 * (2 / n) ** 0.5).all()
+    assert abs(np.corrcoef(far.T) - np.eye(3)).max() < 5.5 / n**0.5
+
+
+def test_a_gaussian_policy_that_has_diverged_says_so():
+    policy = GaussianPolicy(2, 1)
+    with torch.no_grad():
+        policy.layers[2].bias[:] = torch.inf
+    with pytest.raises(ValueError, match="the policy must give finite means, got inf; a smaller eta may help"):
+        policy.sample(np.zeros((1, 2)), np.random.default_rng(0))
+
+
+def test_values_are_the_formulas_of_their_docstrings():
+    rng = np.random.default_rng(0)
+    v, x, w, s = rng.normal(size=4), rng.normal(size=(4, 3)), rng.normal(size=3), np.array([3, 0, 3])
+    np.testing.assert_array_equal(TabularValue(v)(s).detach(), v[s])
+    linear = LinearValue(x)
+    assert linear(s).tolist() == [0, 0, 0]
+    with torch.no_grad():
+        linear.w[:] = torch.tensor(w)
+    np.testing.assert_allclose(linear(s).detach(), [sum(w[j] * x[k, j] for j in range(3)) for k in s], rtol=1e-12)
+    assert [p.shape for p in linear.parameters()] == [(3,)]  # the features are not learnt
+    network, s = NetworkValue(5, 6, seed=2), rng.normal(size=(7, 5))
+    W1, b1, W2, b2 = (p.detach().numpy() for p in network.layers.parameters())
+    expected = [sum(W2[0, j] * max(0, W1[j] @ s[i] + b1[j]) for j in range(6)) + b2[0] for i in range(7)]
+    np.testing.assert_allclose(network(s).detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_table_of_values_is_a_copy():
+    v = np.zeros(3)
+    table = TabularValue(v)
+    v[:] = 1
+    assert table(np.arange(3)).tolist() == [0, 0, 0]
+    assert table.v.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: GaussianPolicy(0, 1), "n_inputs must be at least 1, got 0"),
+        (lambda: GaussianPolicy(1, 0), "n_outputs must be at least 1, got 0"),
+        (lambda: GaussianPolicy(1, 1, 0), "n_hidden must be at least 1, got 0"),
+        (lambda: GaussianPolicy(1, 1, sigma=0), "sigma must be a positive number, got 0"),
+        (lambda: GaussianPolicy(2, 1).greedy(np.zeros((3, 1))), r"s must have shape \(N, 2\), got \(3, 1\)"),
+        (lambda: GaussianPolicy(2, 1).log_prob(np.zeros((3, 2)), np.zeros(3)), r"a must have shape \(3, 1\), got \(3,\)"),
+        (lambda: NetworkValue(0), "n_inputs must be at least 1, got 0"),
+        (lambda: NetworkValue(1, 0), "n_hidden must be at least 1, got 0"),
+        (lambda: NetworkValue(2)(np.zeros(2)), r"s must have shape \(N, 2\), got \(2,\)"),
+        (lambda: TabularValue(np.zeros((2, 2))), r"v must be finite, shape \(n_states,\), got shape \(2, 2\)"),
+        (lambda: TabularValue([0, np.nan]), r"v must be finite, shape \(n_states,\), got shape \(2,\)"),
+        (lambda: TabularValue(np.zeros(2))([0, 2]), r"s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0, 2\]\)"),
+        (lambda: LinearValue(np.zeros(3)), r"x must be finite, shape \(n_states, n_features\), got shape \(3,\)"),
+        (lambda: LinearValue(np.eye(2))([0.0]), r"s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0\.\]\)"),
+    ],
+)
+def test_bad_input_of_values_and_gaussians_is_named(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
