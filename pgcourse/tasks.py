@@ -4,12 +4,15 @@ A task makes vector environments that reset themselves in the step that ends an 
 and films one.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from gymnasium import Env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from pgcourse.mdp import access_control
 from pgcourse.pong import GAMES
 from pgcourse.video import without_screen
 
@@ -44,10 +47,13 @@ class Task:
         Raises:
             ValueError: if ``n_envs`` < 1.
         """
+        _at_least(1, n_envs=n_envs)
+        return SyncVectorEnv([self._one] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    def _one(self, **options) -> Env:
         import gymnasium
 
-        _at_least(1, n_envs=n_envs)
-        return SyncVectorEnv([lambda: gymnasium.make(self.spec)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        return gymnasium.make(self.spec, disable_env_checker=True, **options)  # the checker looks at every step
 
     def play(self, act: Act, n_episodes: int, seed: int) -> np.ndarray:
         """Return the undiscounted return of each of ``n_episodes`` fresh episodes, shape (n_episodes,).
@@ -75,11 +81,9 @@ class Task:
         Raises:
             ValueError: if ``seed`` < 0.
         """
-        import gymnasium
-
         _at_least(0, seed=seed)
         with without_screen():
-            env = gymnasium.make(self.spec, render_mode="rgb_array")
+            env = self._one(render_mode="rgb_array")
             s, _ = env.reset(seed=seed)
             picture = env.render()
         over = False
@@ -93,11 +97,77 @@ class Task:
     @property
     def fps(self) -> int:
         """Pictures per second at which a film runs as fast as the world does."""
-        import gymnasium
-
-        env = gymnasium.make(self.spec)
+        env = self._one()
         env.close()
         return env.metadata.get("render_fps", 30)
+
+
+class EndlessTask(Task):
+    """An environment of Gymnasium that nobody resets and nothing ends, judged by what it pays on average.
+
+    Args:
+        name: such as "Pendulum-v1", whose time limit is taken away. It must not terminate.
+        n_steps: for how long a policy is judged, and filmed, at least 1.
+        settled: steps before that, which do not count, at least 0.
+
+    Raises:
+        ValueError: if Gymnasium knows no such environment or a number is too small.
+    """
+
+    score = "average reward"
+
+    def __init__(self, name: str, n_steps: int, settled: int = 0):
+        super().__init__(name)
+        _at_least(1, n_steps=n_steps)
+        _at_least(0, settled=settled)
+        self.n_steps, self.settled = n_steps, settled
+
+    def _one(self, **options):
+        return super()._one(max_episode_steps=-1, **options)  # Gymnasium's way to say never
+
+    def play(self, act, n_episodes, seed):
+        """Return the average reward in each of ``n_episodes`` worlds, shape (n_episodes,).
+
+        Raises:
+            ValueError: if ``n_episodes`` < 1 or ``seed`` < 0.
+        """
+        _at_least(1, n_episodes=n_episodes)
+        _at_least(0, seed=seed)
+        env = self.make(n_episodes)
+        s, _ = env.reset(seed=seed)
+        paid = np.zeros(n_episodes)
+        for i in range(self.settled + self.n_steps):
+            s, r, *_ = env.step(act(s))
+            paid += r * (i >= self.settled)
+        env.close()
+        return paid / self.n_steps
+
+    def film(self, act, seed):
+        yield from itertools.islice(super().film(act, seed), self.n_steps)
+
+
+class QueueTask(EndlessTask):
+    """The access-control queue, which never ends; ``mdp.access_control`` knows all about it.
+
+    Args:
+        n_steps, settled: as for ``EndlessTask``.
+
+    Raises:
+        ValueError: if a number is too small.
+    """
+
+    name = "access-control"
+
+    def __init__(self, n_steps: int, settled: int = 0):
+        _at_least(1, n_steps=n_steps)
+        _at_least(0, settled=settled)
+        self.n_steps, self.settled = n_steps, settled
+
+    def _one(self, **options):
+        return access_control().env()
+
+    def film(self, act, seed):
+        raise ValueError(f"there are no pictures of {self.name}, only numbers")
 
 
 class PongTask(Task):

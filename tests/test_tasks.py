@@ -8,7 +8,8 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from pgcourse import pong
-from pgcourse.tasks import LONGEST, PongTask, Task
+from pgcourse.mdp import access_control
+from pgcourse.tasks import LONGEST, EndlessTask, PongTask, QueueTask, Task
 
 
 def upright(s):
@@ -157,7 +158,47 @@ def test_pong_is_trained_on_points():
 
 
 def test_what_is_drawn_on_the_axis():
-    assert (Task("CartPole-v1").score, PongTask("ALE/Pong-v5").score) == ("return", "score")
+    tasks = [Task("CartPole-v1"), PongTask("ALE/Pong-v5"), EndlessTask("Pendulum-v1", 10), QueueTask(10)]
+    assert [task.score for task in tasks] == ["return", "score", "average reward", "average reward"]
+
+
+def test_nothing_ends_the_endless():
+    """Pendulum-v1 itself is cut off after 200 steps. No state is jumped out of: the angle moves by its speed, a twentieth of a second's."""
+    env = EndlessTask("Pendulum-v1", 1).make(2)
+    s, _ = env.reset(seed=0)
+    for _ in range(500):
+        before = np.arctan2(s[:, 1], s[:, 0])
+        s, _, terminated, truncated, _ = env.step(swinging(s))
+        assert not (terminated | truncated).any()
+        turned = np.angle(np.exp(1j * (np.arctan2(s[:, 1], s[:, 0]) - before)))
+        np.testing.assert_allclose(turned, 0.05 * s[:, 2], atol=1e-4)
+    env.close()
+
+
+@pytest.mark.parametrize(("settled", "n_steps"), [(0, 30), (250, 7)])
+def test_the_endless_is_judged_by_what_it_pays_on_average_once_it_has_settled(settled, n_steps):
+    env, paid = gymnasium.make("Pendulum-v1", max_episode_steps=-1), []
+    s, _ = env.reset(seed=6)
+    for _ in range(settled + n_steps):
+        s, r, *_ = env.step(swinging(s[None])[0])
+        paid.append(r)
+    env.close()
+    played = EndlessTask("Pendulum-v1", n_steps, settled).play(swinging, 3, seed=5)
+    assert played.shape == (3,)
+    assert played[1] == pytest.approx(np.mean(paid[settled:]))
+
+
+def test_the_endless_is_filmed_for_as_long_as_it_is_judged():
+    assert len(list(EndlessTask("Pendulum-v1", 5).film(swinging, seed=0))) == 5
+    with pytest.raises(ValueError, match="there are no pictures of access-control, only numbers"):
+        QueueTask(10).film(swinging, seed=0)
+
+
+def test_who_lets_everybody_in_earns_what_the_queue_is_known_to_pay():
+    """Of 100 queues over 1,000 steps: 6 standard errors of their own, which chance exceeds once in 10⁸."""
+    paid = QueueTask(1000, settled=200).play(lambda s: np.ones(len(s), int), 100, seed=0)
+    exact = access_control().average(np.tile([-50, 50], (44, 1))).r_bar
+    assert abs(paid.mean() - exact) < 6 * paid.std(ddof=1) / 10
 
 
 @pytest.mark.parametrize(
@@ -170,6 +211,12 @@ def test_what_is_drawn_on_the_axis():
         (lambda: Task("CartPole-v1").play(leaning, 0, 0), "^n_episodes must be at least 1, got 0$"),
         (lambda: Task("CartPole-v1").play(leaning, 1, -1), "^seed must be at least 0, got -1$"),
         (lambda: next(Task("CartPole-v1").film(leaning, -1)), "^seed must be at least 0, got -1$"),
+        (lambda: EndlessTask("Pendulum-v1", 0), "^n_steps must be at least 1, got 0$"),
+        (lambda: EndlessTask("Pendulum-v1", 1, -1), "^settled must be at least 0, got -1$"),
+        (lambda: EndlessTask("Pendulum-v1", 1).make(0), "^n_envs must be at least 1, got 0$"),
+        (lambda: EndlessTask("Pendulum-v1", 1).play(swinging, 0, 0), "^n_episodes must be at least 1, got 0$"),
+        (lambda: QueueTask(0), "^n_steps must be at least 1, got 0$"),
+        (lambda: QueueTask(1).play(leaning, 1, -1), "^seed must be at least 0, got -1$"),
         (lambda: PongTask("ALE/Pong-v5").make(0), "^n_envs must be at least 1, got 0$"),
         (lambda: PongTask("ALE/Pong-v5").play(up, 0, 0), "^n_episodes must be at least 1, got 0$"),
         (lambda: PongTask("ALE/Pong-v5").play(up, 1, -1), "^seed must be at least 0, got -1$"),
