@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pgcourse.returns import batch_mean, leave_one_out, reward_to_go, total_return
-from pgcourse.tasks import PongTask, Task
+from pgcourse.tasks import EndlessTask, PongTask, QueueTask, Task
 
 
 class Recipe(NamedTuple):
@@ -199,6 +199,70 @@ def harmonic(eta: float, halved: float, n_steps: int) -> float:
     if halved <= 0:
         raise ValueError(f"eta_halved must be positive, got {halved}")
     return eta / (1 + n_steps / halved)
+
+
+def _discounted(task, seed, n_inputs, n_actions, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs):
+    """Return an actor–critic of two networks, for numbers in and a choice out."""
+    from pgcourse.networks import NetworkValue, SoftmaxPolicy
+
+    policy, value = SoftmaxPolicy(n_inputs, n_actions, n_hidden, seed=seed), NetworkValue(n_inputs, n_hidden, seed=_other(seed))
+    return _actor_critic(task, policy, value, seed, eta_critic, n_envs, eta=eta, gamma=gamma, lam=lam, n_steps=n_steps)
+
+
+def _averaged(task, policy, value, seed, eta_critic, n_envs, **options):
+    """Return an actor–critic for what never ends: without discount, an average subtracted from every reward."""
+    return _actor_critic(task, policy, value, seed, eta_critic, n_envs, gamma=1, **options)
+
+
+def _actor_critic(task, policy, value, seed, eta_critic, n_envs, **options):
+    import torch
+
+    from pgcourse.actor_critic import ActorCritic
+    from pgcourse.critics import Critic
+
+    critic = Critic(value, eta=eta_critic, optimizer=torch.optim.Adam)
+    return ActorCritic(task.make(n_envs), policy, critic, seed=seed, **options)
+
+
+def _other(seed: int) -> int:
+    """Return a seed for the critic's weights, which no actor has."""
+    return seed + 2**30
+
+
+@recipe("actor-critic/cartpole", Task("CartPole-v1"), steps=500_000, every=25_000)
+def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_envs=8):
+    """Actor–critic, balancing a pole: 4 numbers in, 2 actions, 64 hidden units each; a turn every 32 steps of 8 environments."""
+    return _discounted(task, seed, 4, 2, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs)
+
+
+@recipe("actor-critic/acrobot", Task("Acrobot-v1"), steps=300_000, every=25_000)
+def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_envs=8):
+    """Actor–critic, swinging two links up by the joint between them: 6 numbers in, 3 actions."""
+    return _discounted(task, seed, 6, 3, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs)
+
+
+@recipe("actor-critic/lunar-lander", Task("LunarLander-v3"), steps=2_000_000, every=100_000)
+def _(task, seed, *, eta=0.001, eta_critic=0.005, gamma=0.99, lam=0.95, n_steps=8, n_hidden=64, n_envs=16):
+    """Actor–critic, landing on the moon: 8 numbers in, 4 actions."""
+    return _discounted(task, seed, 8, 4, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs)
+
+
+@recipe("actor-critic/pendulum", EndlessTask("Pendulum-v1", 500, settled=200), steps=500_000, every=500_000)
+def _(task, seed, *, eta=0.001, eta_critic=0.005, eta_average=0.01, lam=0.95, n_steps=16, n_hidden=64, n_envs=16, sigma=1.0):
+    """Average-reward actor–critic, on a pendulum that nobody ever resets: 3 numbers in, a torque out, drawn from a Gaussian."""
+    from pgcourse.networks import GaussianPolicy, NetworkValue
+
+    policy, value = GaussianPolicy(3, 1, n_hidden, sigma=sigma, seed=seed), NetworkValue(3, n_hidden, seed=_other(seed))
+    return _averaged(task, policy, value, seed, eta_critic, n_envs, eta=eta, lam=lam, n_steps=n_steps, eta_average=eta_average)
+
+
+@recipe("actor-critic/access-control", QueueTask(1000, settled=200), steps=1_500_000, every=1_500_000)
+def _(task, seed, *, eta=0.01, eta_critic=0.1, eta_average=0.01, lam=0.95, n_steps=16, n_envs=16):
+    """Average-reward actor–critic, two tables of 44 states, letting customers into a queue that never ends."""
+    from pgcourse.networks import TabularPolicy, TabularValue
+
+    policy, value = TabularPolicy(np.zeros((44, 2))), TabularValue(np.zeros(44))
+    return _averaged(task, policy, value, seed, eta_critic, n_envs, eta=eta, lam=lam, n_steps=n_steps, eta_average=eta_average)
 
 
 def _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, **options):
