@@ -4,6 +4,7 @@ Slides 3, 12–15, 24 and 57–60.
 """
 
 import contextlib
+import itertools
 import math
 
 import numpy as np
@@ -122,14 +123,15 @@ class TabularPolicy(Policy):
 
 
 class SoftmaxPolicy(Policy):
-    """One hidden layer and a softmax: states of n numbers in, the probabilities of K actions out.
+    """A hidden layer, or more, and a softmax: states of n numbers in, the probabilities of K actions out.
 
     h = max(0, W₁s + b₁)        z = W₂h + b₂        π(k∣s) = e^zₖ / Σⱼ e^zⱼ
 
     Args:
         n_inputs: length of a state, at least 1.
         n_actions: K, at least 2.
-        n_hidden: hidden units, at least 1.
+        n_hidden: hidden units of a layer, at least 1.
+        n_layers: hidden layers, each of as many units, at least 1.
         seed: of the initial weights, which are PyTorch's own choice: uniform in ±1/√(number of inputs).
 
     Raises:
@@ -138,10 +140,10 @@ class SoftmaxPolicy(Policy):
     Slides 3 and 24.
     """
 
-    def __init__(self, n_inputs: int, n_actions: int, n_hidden: int = 64, *, seed: int = 0):
+    def __init__(self, n_inputs: int, n_actions: int, n_hidden: int = 64, *, n_layers: int = 1, seed: int = 0):
         super().__init__()
-        _at_least(n_inputs=(n_inputs, 1), n_actions=(n_actions, 2), n_hidden=(n_hidden, 1))
-        self.layers = _two_layers(n_inputs, n_actions, n_hidden, seed)
+        _at_least(n_inputs=(n_inputs, 1), n_actions=(n_actions, 2))
+        self.layers = _network(n_inputs, n_actions, n_hidden, n_layers, seed)
 
     def logits(self, s) -> Tensor:
         """Return z, shape (N, K), for states of shape (N, n_inputs).
@@ -247,7 +249,7 @@ class PixelSoftmaxPolicy(PixelPolicy):
 
 
 class GaussianPolicy(nn.Module):
-    """Actions of D real numbers: one hidden layer gives their means μ(s), and σ, the same in every state, is learnt with it.
+    """Actions of D real numbers: a hidden layer, or more, gives their means μ(s), and σ, the same in every state, is learnt with it.
 
     aₖ ~ N(μₖ(s), σₖ²)        log π(a∣s) = −Σₖ (½ ((aₖ − μₖ)/σₖ)² + log σₖ + ½ log 2π)
 
@@ -256,7 +258,8 @@ class GaussianPolicy(nn.Module):
     Args:
         n_inputs: length of a state, at least 1.
         n_outputs: D, at least 1.
-        n_hidden: hidden units, at least 1.
+        n_hidden: hidden units of a layer, at least 1.
+        n_layers: hidden layers, each of as many units, at least 1.
         sigma: every σₖ in the beginning, positive.
         seed: of the initial weights, PyTorch's own choice.
 
@@ -266,12 +269,12 @@ class GaussianPolicy(nn.Module):
     Slide 63's other way; Sutton & Barto (2018), equations 13.19 and 13.20.
     """
 
-    def __init__(self, n_inputs: int, n_outputs: int, n_hidden: int = 64, *, sigma: float = 1.0, seed: int = 0):
+    def __init__(self, n_inputs: int, n_outputs: int, n_hidden: int = 64, *, n_layers: int = 1, sigma: float = 1.0, seed: int = 0):
         super().__init__()
         if not 0 < sigma < math.inf:
             raise ValueError(f"sigma must be a positive number, got {sigma}")
-        _at_least(n_inputs=(n_inputs, 1), n_outputs=(n_outputs, 1), n_hidden=(n_hidden, 1))
-        self.layers = _two_layers(n_inputs, n_outputs, n_hidden, seed)
+        _at_least(n_inputs=(n_inputs, 1), n_outputs=(n_outputs, 1))
+        self.layers = _network(n_inputs, n_outputs, n_hidden, n_layers, seed)
         self.log_sigma = nn.Parameter(torch.full((n_outputs,), math.log(sigma)))
 
     def log_prob(self, s, a) -> Tensor:
@@ -369,11 +372,12 @@ class LinearValue(nn.Module):
 
 
 class NetworkValue(nn.Module):
-    """One hidden layer: v(s) = w₂·max(0, W₁s + b₁) + b₂.
+    """A hidden layer, or more: v(s) = w₂·max(0, W₁s + b₁) + b₂.
 
     Args:
         n_inputs: length of a state, at least 1.
-        n_hidden: hidden units, at least 1.
+        n_hidden: hidden units of a layer, at least 1.
+        n_layers: hidden layers, each of as many units, at least 1.
         seed: of the initial weights, PyTorch's own choice.
 
     Raises:
@@ -382,10 +386,10 @@ class NetworkValue(nn.Module):
     Slides 57 and 60.
     """
 
-    def __init__(self, n_inputs: int, n_hidden: int = 64, *, seed: int = 0):
+    def __init__(self, n_inputs: int, n_hidden: int = 64, *, n_layers: int = 1, seed: int = 0):
         super().__init__()
-        _at_least(n_inputs=(n_inputs, 1), n_hidden=(n_hidden, 1))
-        self.layers = _two_layers(n_inputs, 1, n_hidden, seed)
+        _at_least(n_inputs=(n_inputs, 1))
+        self.layers = _network(n_inputs, 1, n_hidden, n_layers, seed)
 
     def forward(self, s) -> Tensor:
         """Return v(s), shape (N,), for states of shape (N, n_inputs).
@@ -402,11 +406,14 @@ def _at_least(**sizes):
             raise ValueError(f"{name} must be at least {least}, got {size}")
 
 
-def _two_layers(n_inputs, n_outputs, n_hidden, seed):
-    """Return a network with one hidden layer, whose weights depend on the seed alone."""
+def _network(n_inputs, n_outputs, n_hidden, n_layers, seed):
+    """Return layers of hidden units and one of outputs, whose weights depend on the seed alone."""
+    _at_least(n_hidden=(n_hidden, 1), n_layers=(n_layers, 1))
+    sizes = [n_inputs, *[n_hidden] * n_layers, n_outputs]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(n_inputs, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_outputs))
+        layers = [layer for before, after in itertools.pairwise(sizes) for layer in (nn.Linear(before, after), nn.ReLU())]
+        return nn.Sequential(*layers[:-1])
 
 
 def _through(layers, s) -> Tensor:

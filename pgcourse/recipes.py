@@ -201,11 +201,12 @@ def harmonic(eta: float, halved: float, n_steps: int) -> float:
     return eta / (1 + n_steps / halved)
 
 
-def _discounted(task, seed, n_inputs, n_actions, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs):
+def _discounted(task, seed, n_inputs, n_actions, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs, n_layers=1):
     """Return an actor–critic of two networks, for numbers in and a choice out."""
     from pgcourse.networks import NetworkValue, SoftmaxPolicy
 
-    policy, value = SoftmaxPolicy(n_inputs, n_actions, n_hidden, seed=seed), NetworkValue(n_inputs, n_hidden, seed=_other(seed))
+    policy = SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=n_layers, seed=seed)
+    value = NetworkValue(n_inputs, n_hidden, n_layers=n_layers, seed=_other(seed))
     return _actor_critic(task, policy, value, seed, eta_critic, n_envs, eta=eta, gamma=gamma, lam=lam, n_steps=n_steps)
 
 
@@ -241,10 +242,24 @@ def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=3
     return _discounted(task, seed, 6, 3, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs)
 
 
-@recipe("actor-critic/lunar-lander", Task("LunarLander-v3"), steps=2_000_000, every=100_000)
-def _(task, seed, *, eta=0.001, eta_critic=0.005, gamma=0.99, lam=0.95, n_steps=8, n_hidden=64, n_envs=16):
-    """Actor–critic, landing on the moon: 8 numbers in, 4 actions."""
-    return _discounted(task, seed, 8, 4, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs)
+@recipe("actor-critic/lunar-lander", Task("LunarLander-v3"), steps=3_000_000, every=150_000)
+def _(
+    task,
+    seed,
+    *,
+    eta=0.003,
+    eta_halved=1_000_000,
+    eta_critic=0.01,
+    gamma=0.995,
+    lam=0.98,
+    n_steps=32,
+    n_hidden=128,
+    n_layers=2,
+    n_envs=8,
+):
+    """Actor–critic, landing on the moon: 8 numbers in, 4 actions, two layers of 128 hidden units each, a falling learning rate."""
+    falling = functools.partial(harmonic, eta, eta_halved)
+    return _discounted(task, seed, 8, 4, falling, eta_critic, gamma, lam, n_steps, n_hidden, n_envs, n_layers)
 
 
 @recipe("actor-critic/pendulum", EndlessTask("Pendulum-v1", 500, settled=200), steps=500_000, every=500_000)

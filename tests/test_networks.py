@@ -345,6 +345,22 @@ def test_values_are_the_formulas_of_their_docstrings():
     np.testing.assert_allclose(network(s).detach(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_there_are_as_many_hidden_layers_as_asked_for(n_layers):
+    """With the first weights of the network of one layer, where there is one, and ReLUs between."""
+    for module in (
+        SoftmaxPolicy(4, 2, 5, n_layers=n_layers),
+        GaussianPolicy(4, 2, 5, n_layers=n_layers),
+        NetworkValue(4, 5, n_layers=n_layers),
+    ):
+        linear = [layer for layer in module.layers if isinstance(layer, torch.nn.Linear)]
+        assert [(layer.in_features, layer.out_features) for layer in linear[:-1]] == [(4, 5), (5, 5), (5, 5)][:n_layers]
+        h = s = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+        for layer in linear[:-1]:
+            h = torch.clamp(h @ layer.weight.T + layer.bias, min=0)
+        torch.testing.assert_close(module.layers(s), h @ linear[-1].weight.T + linear[-1].bias)
+
+
 def test_a_table_of_values_is_a_copy():
     v = np.zeros(3)
     table = TabularValue(v)
@@ -364,6 +380,7 @@ def test_a_table_of_values_is_a_copy():
         (lambda: GaussianPolicy(2, 1).log_prob(np.zeros((3, 2)), np.zeros(3)), r"a must have shape \(3, 1\), got \(3,\)"),
         (lambda: NetworkValue(0), "n_inputs must be at least 1, got 0"),
         (lambda: NetworkValue(1, 0), "n_hidden must be at least 1, got 0"),
+        (lambda: NetworkValue(1, n_layers=0), "n_layers must be at least 1, got 0"),
         (lambda: NetworkValue(2)(np.zeros(2)), r"s must have shape \(N, 2\), got \(2,\)"),
         (lambda: TabularValue(np.zeros((2, 2))), r"v must be finite, shape \(n_states,\), got shape \(2, 2\)"),
         (lambda: TabularValue([0, np.nan]), r"v must be finite, shape \(n_states,\), got shape \(2,\)"),

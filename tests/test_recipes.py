@@ -101,6 +101,8 @@ def test_every_setting_of_an_actor_critic_arrives(recipe):
         "n_steps": (3, lambda a: a.length),
         "n_hidden": (5, lambda a: {hidden(a.policy), hidden(a.critic.value)}.pop()),
         "n_envs": (3, lambda a: a.env.num_envs),
+        "eta_halved": (100, lambda a: next(n for n in (100, recipe.defaults["eta_halved"]) if a.eta(n) == recipe.defaults["eta"] / 2)),
+        "n_layers": (3, lambda a: (len(a.policy.layers) - 1) // 2),
         "eta_average": (0.2, lambda a: a.eta_average),
         "sigma": (0.3, lambda a: round(a.policy.log_sigma.exp().item(), 6)),
     }
