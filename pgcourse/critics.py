@@ -145,9 +145,15 @@ class Critic:
         return error.item()
 
     def state_dict(self) -> dict:
+        """Return a copy of the weights and of what the optimiser remembers."""
         return copy.deepcopy({"value": self.value.state_dict(), "optimizer": self.optimizer.state_dict()})
 
     def load_state_dict(self, state: dict) -> None:
+        """Go on from a state.
+
+        Raises:
+            RuntimeError: if the weights have other names or shapes.
+        """
         self.value.load_state_dict(state["value"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 

@@ -15,10 +15,11 @@ import torch
 from scipy import stats
 
 from pgcourse import checkpoints, recipes, records, sweeps
+from pgcourse.mdp import access_control
 from pgcourse.networks import SoftmaxPolicy
 from pgcourse.records import Record
 from pgcourse.tasks import Task
-from pgcourse.uncertainty import band
+from pgcourse.uncertainty import band, iqm
 
 ROOT = Path(__file__).parents[1]
 NAME, CHANGED = "reinforce/cartpole", {"batch_size": 501}
@@ -515,6 +516,30 @@ def test_a_shipped_policy_plays_as_recorded(record):
     """A true record is called a lie once in a million."""
     verdict = record.verify(100 if type(recipes.get(record.name).task) is Task else 8)  # a game of Pong takes its time
     assert verdict.agrees, verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "n_seeds", "least"),
+    [
+        ("reinforce/cartpole", 5, 490),
+        ("actor-critic/cartpole", 10, 490),
+        ("actor-critic/lunar-lander", 5, 200),
+        ("actor-critic/acrobot", 5, -100),
+    ],
+)
+def test_recorded_policies_are_as_good_as_the_book_says(name, n_seeds, least):
+    found = records.load(name)
+    assert len(found) == n_seeds
+    assert iqm([record.score for record in found]) >= least
+
+
+def test_recorded_queues_earn_within_one_per_cent_of_the_best_there_is():
+    """Exactly: of the policies, not of what they happened to be paid."""
+    world = access_control()
+    _, best = world.best_average()
+    found = records.load("actor-critic/access-control")
+    assert len(found) == 10
+    assert iqm([world.average(record.policy().w.detach().numpy()).r_bar for record in found]) >= 0.99 * best.r_bar
 
 
 COMPARED = list(records.find(records.COMPARED))
