@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pgcourse.returns import batch_mean, leave_one_out, reward_to_go, total_return
-from pgcourse.tasks import EndlessTask, PongTask, QueueTask, Task
+from pgcourse.tasks import PendulumTask, PongTask, QueueTask, Task
 
 
 class Recipe(NamedTuple):
@@ -262,9 +262,9 @@ def _(
     return _discounted(task, seed, 8, 4, falling, eta_critic, gamma, lam, n_steps, n_hidden, n_envs, n_layers)
 
 
-@recipe("actor-critic/pendulum", EndlessTask("Pendulum-v1", 500, settled=200), steps=500_000, every=500_000)
-def _(task, seed, *, eta=0.001, eta_critic=0.005, eta_average=0.01, lam=0.95, n_steps=16, n_hidden=64, n_envs=16, sigma=1.0):
-    """Average-reward actor–critic, on a pendulum that nobody ever resets: 3 numbers in, a torque out, drawn from a Gaussian."""
+@recipe("actor-critic/pendulum", PendulumTask(1000, settled=200), steps=600_000, every=600_000)
+def _(task, seed, *, eta=0.002, eta_critic=0.01, eta_average=0.01, lam=0.95, n_steps=16, n_hidden=64, n_envs=16, sigma=1.0):
+    """Average-reward actor–critic, on a pendulum that is knocked and never reset: 3 numbers in, a torque out, drawn from a Gaussian."""
     from pgcourse.networks import GaussianPolicy, NetworkValue
 
     policy, value = GaussianPolicy(3, 1, n_hidden, sigma=sigma, seed=seed), NetworkValue(3, n_hidden, seed=_other(seed))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from gymnasium import Env
+from gymnasium import Env, Wrapper
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from pgcourse.mdp import access_control
@@ -144,6 +144,41 @@ class EndlessTask(Task):
 
     def film(self, act, seed):
         yield from itertools.islice(super().film(act, seed), self.n_steps)
+
+
+class PendulumTask(EndlessTask):
+    """A pendulum that nobody resets, but now and then somebody knocks against: who never fell again would forget how to get up.
+
+    Args:
+        n_steps, settled: as for ``EndlessTask``.
+        knocks: how probable that is in a step, 0 ≤ knocks ≤ 1. Its speed is then anything between the largest to the left and to the right.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(self, n_steps: int, settled: int = 0, knocks: float = 1 / 200):
+        super().__init__("Pendulum-v1", n_steps, settled)
+        if not 0 <= knocks <= 1:
+            raise ValueError(f"knocks must be in [0, 1], got {knocks}")
+        self.knocks = knocks
+
+    def _one(self, **options):
+        return _Knocked(super()._one(**options), self.knocks)
+
+
+class _Knocked(Wrapper):
+    def __init__(self, env, knocks):
+        super().__init__(env)
+        self.knocks = knocks
+
+    def step(self, action):
+        s, r, *over, info = self.env.step(action)
+        if self.np_random.random() < self.knocks:
+            pendulum = self.unwrapped
+            pendulum.state[1] = self.np_random.uniform(-pendulum.max_speed, pendulum.max_speed)
+            s = np.array([*s[:2], pendulum.state[1]], s.dtype)
+        return s, r, *over, info
 
 
 class QueueTask(EndlessTask):

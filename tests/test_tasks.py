@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from pgcourse import pong
 from pgcourse.mdp import access_control
-from pgcourse.tasks import LONGEST, EndlessTask, PongTask, QueueTask, Task
+from pgcourse.tasks import LONGEST, EndlessTask, PendulumTask, PongTask, QueueTask, Task
 
 
 def upright(s):
@@ -194,6 +194,27 @@ def test_the_endless_is_filmed_for_as_long_as_it_is_judged():
         QueueTask(10).film(swinging, seed=0)
 
 
+def test_a_knock_changes_the_speed_and_nothing_else():
+    """Knocked in every step, and in one of four: as often as that, to within 5.5 standard deviations. A knock cannot be overlooked."""
+    for chance, n in ((1.0, 50), (0.25, 2000)):
+        knocked, quiet = (PendulumTask(1, knocks=p).make(1) for p in (chance, 0))
+        s, _ = knocked.reset(seed=3)
+        quiet.reset(seed=3)
+        n_knocks = 0
+        for _ in range(n):
+            quiet.envs[0].unwrapped.state = knocked.envs[0].unwrapped.state.copy()
+            (s, r, terminated, truncated, _), (expected, r_expected, *_) = (env.step(swinging(s)) for env in (knocked, quiet))
+            assert (s[:, :2] == expected[:, :2]).all()
+            assert r == r_expected
+            assert abs(s[0, 2]) <= 8
+            assert s[0, 2] == pytest.approx(knocked.envs[0].unwrapped.state[1], abs=1e-6)
+            assert not (terminated | truncated).any()
+            n_knocks += s[0, 2] != expected[0, 2]
+        assert abs(n_knocks - n * chance) <= 5.5 * (n * chance * (1 - chance)) ** 0.5
+        for env in (knocked, quiet):
+            env.close()
+
+
 def test_who_lets_everybody_in_earns_what_the_queue_is_known_to_pay():
     """Of 100 queues over 1,000 steps: 6 standard errors of their own, which chance exceeds once in 10⁸."""
     paid = QueueTask(1000, settled=200).play(lambda s: np.ones(len(s), int), 100, seed=0)
@@ -215,6 +236,8 @@ def test_who_lets_everybody_in_earns_what_the_queue_is_known_to_pay():
         (lambda: EndlessTask("Pendulum-v1", 1, -1), "^settled must be at least 0, got -1$"),
         (lambda: EndlessTask("Pendulum-v1", 1).make(0), "^n_envs must be at least 1, got 0$"),
         (lambda: EndlessTask("Pendulum-v1", 1).play(swinging, 0, 0), "^n_episodes must be at least 1, got 0$"),
+        (lambda: PendulumTask(1, knocks=1.5), r"^knocks must be in \[0, 1\], got 1.5$"),
+        (lambda: PendulumTask(0), "^n_steps must be at least 1, got 0$"),
         (lambda: QueueTask(0), "^n_steps must be at least 1, got 0$"),
         (lambda: QueueTask(1).play(leaning, 1, -1), "^seed must be at least 0, got -1$"),
         (lambda: PongTask("ALE/Pong-v5").make(0), "^n_envs must be at least 1, got 0$"),
