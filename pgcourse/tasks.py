@@ -175,7 +175,7 @@ class _Knocked(Wrapper):
     def step(self, action):
         s, r, *over, info = self.env.step(action)
         if self.np_random.random() < self.knocks:
-            pendulum = self.unwrapped
+            pendulum: Any = self.unwrapped
             pendulum.state[1] = self.np_random.uniform(-pendulum.max_speed, pendulum.max_speed)
             s = np.array([*s[:2], pendulum.state[1]], s.dtype)
         return s, r, *over, info
