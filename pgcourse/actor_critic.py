@@ -24,6 +24,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from pgcourse.critics import Critic, PolicyEvaluation
+from pgcourse.networks import gradient_norm
 from pgcourse.returns import standardized
 
 
@@ -114,10 +115,7 @@ class ActorCritic(PolicyEvaluation):
         self.optimizer.zero_grad()
         J.backward()
         self.optimizer.step()
-        return Update(self.n_steps, returns, float(rollout.r.mean()), critic_loss, J.item(), self._slope(), -L.mean().item())
-
-    def _slope(self) -> float:
-        return torch.cat([w.grad.flatten() for w in self.policy.parameters() if w.grad is not None]).norm().item()
+        return Update(self.n_steps, returns, float(rollout.r.mean()), critic_loss, J.item(), gradient_norm(self.policy), -L.mean().item())
 
     def state_dict(self) -> dict:
         """Return a copy of all that the next updates depend on, except what the environments are in the middle of."""

@@ -194,7 +194,7 @@ class PolicyEvaluation:
 
     Without discount and without end there is no V to learn, but how much better than average a state is (slide 52's first question):
 
-    δᵢ = rᵢ − r̄ + v(sᵢ₊₁) − v(sᵢ)        r̄ ← r̄ + η δᵢ
+    δᵢ = rᵢ − r̄ + v(sᵢ₊₁) − v(sᵢ)        r̄ ← r̄ + η · mean of these δᵢ
 
     Args:
         env: a Gymnasium vector environment that resets itself in the step that ends an episode (``AutoresetMode.SAME_STEP``).

@@ -24,6 +24,11 @@ def one_thread():
         torch.set_num_threads(n_threads)
 
 
+def gradient_norm(module: nn.Module) -> float:
+    """Return the length of the gradient of all weights that have one."""
+    return torch.cat([w.grad.flatten() for w in module.parameters() if w.grad is not None]).norm().item()
+
+
 class Policy(nn.Module):
     """π(·∣s) over K actions. A network becomes a policy by giving ``logits``, shape (N, K).
 
@@ -266,7 +271,7 @@ class GaussianPolicy(nn.Module):
     Raises:
         ValueError: if a size is too small or ``sigma`` is not positive.
 
-    Slide 63's other way; Sutton & Barto (2018), equations 13.19 and 13.20.
+    On no slide; Sutton & Barto (2018), equations 13.19 and 13.20.
     """
 
     def __init__(self, n_inputs: int, n_outputs: int, n_hidden: int = 64, *, n_layers: int = 1, sigma: float = 1.0, seed: int = 0):

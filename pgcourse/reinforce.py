@@ -16,7 +16,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from pgcourse.networks import Policy
+from pgcourse.networks import Policy, gradient_norm
 from pgcourse.returns import padded, standardized, total_return
 
 
@@ -146,7 +146,7 @@ class Reinforce:
 
         returns = np.array([e.r.sum() for e in episodes])
         stale = sum(e.n_stale for e in episodes) / sum(len(e.r) for e in episodes)
-        return Update(self.n_steps, returns, J.item(), self._slope(), -L.mean().item(), stale)
+        return Update(self.n_steps, returns, J.item(), gradient_norm(self.policy), -L.mean().item(), stale)
 
     def _lesson(self, e: Episode):
         """Return the states, actions and credits of an episode, of the steps that matter."""
@@ -176,9 +176,6 @@ class Reinforce:
         self._rng.bit_generator.state = state["rng"]
         self.n_steps = state["n_steps"]
         self._begin()
-
-    def _slope(self) -> float:
-        return torch.cat([w.grad.flatten() for w in self.policy.parameters() if w.grad is not None]).norm().item()
 
     def _collect(self) -> list[Episode]:
         """Play until the finished episodes hold enough steps, and return them."""

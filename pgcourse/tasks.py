@@ -4,6 +4,7 @@ A task makes vector environments that reset themselves in the step that ends an 
 and films one.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -147,7 +148,7 @@ class EndlessTask(Task):
 
 
 class PendulumTask(EndlessTask):
-    """A pendulum that nobody resets, but now and then somebody knocks against: who never fell again would forget how to get up.
+    """A pendulum that nobody resets, but that is knocked now and then: one that never fell again would forget how to get up.
 
     Args:
         n_steps, settled: as for ``EndlessTask``.
@@ -199,7 +200,11 @@ class QueueTask(EndlessTask):
         self.n_steps, self.settled = n_steps, settled
 
     def _one(self, **options):
-        return access_control().env()
+        return self._world.env()
+
+    @functools.cached_property
+    def _world(self):
+        return access_control()  # one for all environments
 
     def film(self, act, seed):
         raise ValueError(f"there are no pictures of {self.name}, only numbers")

@@ -347,7 +347,7 @@ def test_values_are_the_formulas_of_their_docstrings():
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_there_are_as_many_hidden_layers_as_asked_for(n_layers):
-    """With the first weights of the network of one layer, where there is one, and ReLUs between."""
+    """One after the other, with a ReLU after each but the last."""
     for module in (
         SoftmaxPolicy(4, 2, 5, n_layers=n_layers),
         GaussianPolicy(4, 2, 5, n_layers=n_layers),
