@@ -185,8 +185,8 @@ def _pong(
 
 
 recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=2_000_000, every=50_000, n_episodes=2)(_pong)
-recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=2_500_000, every=100_000, n_episodes=2)(
-    functools.partial(_pong, eta=0.004, eta_halved=1_000_000)
+recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=3_000_000, every=100_000, n_episodes=2)(
+    functools.partial(_pong, eta=0.001, eta_halved=10_000_000, gamma=0.99, approaching=False)
 )
 
 

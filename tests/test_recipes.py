@@ -137,8 +137,9 @@ def test_every_setting_of_pong_arrives(recipe):
     plain, weights = unchanged(recipe), unchanged(recipe).policy.W1.detach()
     assert type(plain.optimizer) is torch.optim.Adam
     assert type(small(recipe, optimizer="RMSprop").optimizer) is torch.optim.RMSprop
-    assert plain.matters is pong.approaching
+    assert small(recipe, approaching=True).matters is pong.approaching
     assert small(recipe, approaching=False).matters is None
+    assert plain.matters is (pong.approaching if recipe.defaults["approaching"] else None)
     assert torch.equal(small(recipe, spread=8).policy.W1, 8 * weights)
     assert plain.eta(recipe.defaults["eta_halved"]) == recipe.defaults["eta"] / 2
     assert small(recipe, eta_halved=100).eta(100) == recipe.defaults["eta"] / 2
@@ -148,11 +149,11 @@ def test_every_setting_of_pong_arrives(recipe):
     assert (weights != 0).all()
 
 
-def test_the_sticky_game_is_another_game_with_other_steps():
+def test_the_sticky_game_is_another_game_learnt_slowly_from_all_decisions():
     easy, sticky = recipes.get("reinforce/pong"), recipes.get("reinforce/sticky-pong")
     assert (easy.task.name, sticky.task.name) == ("PongDeterministic-v4", "ALE/Pong-v5")
     changed = {name for name, value in sticky.defaults.items() if value != easy.defaults[name]}
-    assert changed == {"eta", "eta_halved"}
+    assert changed == {"eta", "eta_halved", "gamma", "approaching"}
 
 
 def test_the_seed_decides_the_weights_and_the_course():
