@@ -185,7 +185,7 @@ def _pong(
 
 
 recipe("reinforce/pong", PongTask("PongDeterministic-v4"), steps=2_000_000, every=50_000, n_episodes=2)(_pong)
-recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=3_000_000, every=100_000, n_episodes=2)(
+recipe("reinforce/sticky-pong", PongTask("ALE/Pong-v5"), steps=2_500_000, every=100_000, n_episodes=2)(
     functools.partial(_pong, eta=0.001, eta_halved=10_000_000, gamma=0.99, approaching=False)
 )
 
@@ -263,7 +263,7 @@ def _(
 
 
 @recipe("actor-critic/pendulum", PendulumTask(1000, settled=200), steps=600_000, every=600_000)
-def _(task, seed, *, eta=0.002, eta_critic=0.01, eta_average=0.01, lam=0.95, n_steps=16, n_hidden=64, n_envs=16, sigma=1.0):
+def _(task, seed, *, eta=0.001, eta_critic=0.003, eta_average=0.01, lam=0.95, n_steps=16, n_hidden=64, n_envs=16, sigma=1.0):
     """Average-reward actor–critic, on a pendulum that is knocked and never reset: 3 numbers in, a torque out, drawn from a Gaussian."""
     from pgcourse.networks import GaussianPolicy, NetworkValue
 
