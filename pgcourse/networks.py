@@ -422,10 +422,13 @@ def _network(n_inputs, n_outputs, n_hidden, n_layers, seed):
 
 
 def _through(layers, s) -> Tensor:
-    s = torch.as_tensor(s, dtype=layers[0].weight.dtype)
-    if s.ndim != 2 or s.shape[1] != layers[0].in_features:
-        raise ValueError(f"s must have shape (N, {layers[0].in_features}), got {tuple(s.shape)}")
-    return layers(s)
+    first = layers[0]
+    s = torch.as_tensor(s, dtype=first.weight.dtype)
+    if s.ndim != 2 or s.shape[1] != first.in_features:
+        raise ValueError(f"s must have shape (N, {first.in_features}), got {tuple(s.shape)}")
+    for layer in layers:
+        s = layer.forward(s)  # a call would look for hooks, which takes as long as the layer does where states are few
+    return s
 
 
 def _rows(s, n_states) -> Tensor:
