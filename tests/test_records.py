@@ -525,6 +525,7 @@ def test_a_shipped_policy_plays_as_recorded(record):
         ("actor-critic/cartpole", 10, 490),
         ("actor-critic/lunar-lander", 5, 200),
         ("actor-critic/acrobot", 5, -100),
+        ("actor-critic/pendulum", 5, -1.2),
     ],
 )
 def test_recorded_policies_are_as_good_as_the_book_says(name, n_seeds, least):
@@ -543,6 +544,7 @@ def test_recorded_queues_earn_within_one_per_cent_of_the_best_there_is():
 
 
 COMPARED = list(records.find(records.COMPARED))
+BUDGETS = {"settings": 300_000, "credits": 300_000, "critics": 200_000, "horizons": 200_000, "layers": 3_000_000}
 
 
 def seeds(folder):
@@ -568,11 +570,23 @@ def test_ways_of_crediting_are_compared_and_nothing_else(name, n_ways, n_seeds):
     assert changed == {"credit", "gamma", "baseline", "standardize"}
 
 
+@pytest.mark.parametrize(
+    ("folder", "changed", "n_fields"),
+    [("critics", {"eta", "eta_critic"}, 25), ("horizons", {"gamma", "lam"}, 20), ("layers", {"n_layers"}, 1)],
+)
+def test_actor_critics_are_compared_field_by_field_over_three_seeds(folder, changed, n_fields):
+    groups = seeds(folder)
+    assert len(groups) == n_fields
+    assert all(group == [0, 1, 2] for group in groups.values()), groups
+    assert {setting for record in records.find(records.COMPARED / folder) for setting in record.changed} == changed
+
+
 @pytest.mark.parametrize("record", COMPARED, ids=lambda record: record.folder.relative_to(records.COMPARED).as_posix())
 def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
     assert record.finished
     assert record.stale() == []
-    assert record.about["budget"] == [300_000, "steps"]
+    folder = record.folder.relative_to(records.COMPARED).parts[0]
+    assert record.about["budget"] == [BUDGETS[folder], "steps"]
     assert all(len(session["commit"]) == 40 for session in record.about["sessions"])
     assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv"}
 
