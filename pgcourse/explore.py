@@ -23,6 +23,7 @@ LABELS = {
     "i": "step i",
     "n_runs": "runs",
     "eta": "η",
+    "eta_critic": "η′",
     "gamma": "γ",
     "lam": "λ",
     "tau": "τ",

@@ -85,7 +85,7 @@ class TestBaked:
 
     def test_the_lectures_letters_label_the_sliders(self):
         letters = {"eta": "η", "gamma": "γ", "lam": "λ", "tau": "τ", "sigma": "σ", "theta": "θ", "batch_size": "batch size"}
-        letters |= {"n_steps": "steps", "n_episodes": "episodes ℰ", "i": "step i"}
+        letters |= {"eta_critic": "η′", "n_steps": "steps", "n_episodes": "episodes ℰ", "i": "step i"}
         soup = page(plain, **{name: [0.5] for name in letters})
         assert [span.text for span in soup.find_all("span")] == list(letters.values())
         assert soup.img["alt"] == ", ".join(f"{letter} = 0.5" for letter in letters.values())
