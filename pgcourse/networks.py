@@ -427,7 +427,7 @@ def _through(layers, s) -> Tensor:
     if s.ndim != 2 or s.shape[1] != first.in_features:
         raise ValueError(f"s must have shape (N, {first.in_features}), got {tuple(s.shape)}")
     for layer in layers:
-        s = layer.forward(s)  # a call would look for hooks, which takes as long as the layer does where states are few
+        s = layer.forward(s)  # a call would look for hooks, which takes its time where states are few
     return s
 
 
