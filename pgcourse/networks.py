@@ -1,11 +1,13 @@
-"""Networks, linear functions and tables that turn a state into a policy π(·∣s), or into what is to be expected of it, v(s).
+"""Networks, linear functions and tables that turn a state into a policy π(·∣s) or an action μ(s), or into what is to be expected of it:
+v(s), and q(s, a).
 
-Slides 3, 12–15, 24 and 57–60.
+Slides 3, 12–15, 24, 57–60 and 63–65.
 """
 
 import contextlib
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,6 +29,21 @@ def one_thread():
 def gradient_norm(module: nn.Module) -> float:
     """Return the length of the gradient of all weights that have one."""
     return torch.cat([w.grad.flatten() for w in module.parameters() if w.grad is not None]).norm().item()
+
+
+def flattened(network: nn.Module) -> nn.Parameter:
+    """Return one vector with all weights of a network, and their slopes in its ``grad``.
+
+    From then on the network's own are parts of it: what is done to the vector, in one call, is done to them all. (To forget a slope, use
+    ``w.grad.zero_()``. ``zero_grad`` would put nothing in its place, and the network's part with the vector's.)
+    """
+    weights = list(network.parameters())
+    w = nn.Parameter(torch.cat([part.detach().flatten() for part in weights]))
+    w.grad = torch.zeros_like(w)
+    sizes = [part.numel() for part in weights]
+    for part, mine, slope in zip(weights, w.detach().split(sizes), w.grad.split(sizes), strict=True):
+        part.data, part.grad = mine.view_as(part), slope.view_as(part)
+    return w
 
 
 class Policy(nn.Module):
@@ -148,7 +165,7 @@ class SoftmaxPolicy(Policy):
     def __init__(self, n_inputs: int, n_actions: int, n_hidden: int = 64, *, n_layers: int = 1, seed: int = 0):
         super().__init__()
         _at_least(n_inputs=(n_inputs, 1), n_actions=(n_actions, 2))
-        self.layers = _network(n_inputs, n_actions, n_hidden, n_layers, seed)
+        self.layers = _network([n_inputs, *_hidden(n_hidden, n_layers), n_actions], seed)
 
     def logits(self, s) -> Tensor:
         """Return z, shape (N, K), for states of shape (N, n_inputs).
@@ -279,7 +296,7 @@ class GaussianPolicy(nn.Module):
         if not 0 < sigma < math.inf:
             raise ValueError(f"sigma must be a positive number, got {sigma}")
         _at_least(n_inputs=(n_inputs, 1), n_outputs=(n_outputs, 1))
-        self.layers = _network(n_inputs, n_outputs, n_hidden, n_layers, seed)
+        self.layers = _network([n_inputs, *_hidden(n_hidden, n_layers), n_outputs], seed)
         self.log_sigma = nn.Parameter(torch.full((n_outputs,), math.log(sigma)))
 
     def log_prob(self, s, a) -> Tensor:
@@ -394,7 +411,7 @@ class NetworkValue(nn.Module):
     def __init__(self, n_inputs: int, n_hidden: int = 64, *, n_layers: int = 1, seed: int = 0):
         super().__init__()
         _at_least(n_inputs=(n_inputs, 1))
-        self.layers = _network(n_inputs, 1, n_hidden, n_layers, seed)
+        self.layers = _network([n_inputs, *_hidden(n_hidden, n_layers), 1], seed)
 
     def forward(self, s) -> Tensor:
         """Return v(s), shape (N,), for states of shape (N, n_inputs).
@@ -405,19 +422,152 @@ class NetworkValue(nn.Module):
         return _through(self.layers, s)[:, 0]
 
 
+class DeterministicPolicy(nn.Module):
+    """The action itself, D real numbers between bounds, where other policies give probabilities.
+
+    h₁ = max(0, W₁s + b₁)        h₂ = max(0, W₂h₁ + b₂)        μ(s) = middle + reach · tanh(W₃h₂ + b₃)
+
+    Args:
+        n_inputs: length of a state, at least 1.
+        low, high: what an action may be, shape (D,), finite, low < high; middle and reach are half their sum and half their difference.
+        n_hidden: hidden units of each layer, at least one layer, at least 1 unit each.
+        last: weights of the last layer are uniform in ±last in the beginning, so that all actions are near the middle; None leaves them, as
+            all others are, PyTorch's own choice.
+        seed: of the initial weights.
+
+    Raises:
+        ValueError: if a size is too small, a bound is missing, or ``last`` is not positive.
+
+    Slides 63–65; Lillicrap et al. (2016), section 7 for ``last``.
+    """
+
+    stochastic = False  # nothing is drawn
+
+    def __init__(self, n_inputs: int, low, high, n_hidden: Sequence[int] = (64, 64), *, last: float | None = None, seed: int = 0):
+        super().__init__()
+        low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        if low.ndim != 1 or not len(low) or low.shape != high.shape or not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
+            raise ValueError(f"low and high must be finite, low < high, of one shape (n_outputs,), got {low} and {high}")
+        self._low, self._high = low, high
+        self.layers = _network([*_sizes(n_inputs, n_hidden, last), len(low)], seed, last=last)
+        self.middle: Tensor
+        self.reach: Tensor
+        self.register_buffer("middle", torch.from_numpy((low + high) / 2), persistent=False)
+        self.register_buffer("reach", torch.from_numpy((high - low) / 2), persistent=False)
+
+    def forward(self, s) -> Tensor:
+        """Return μ(s), shape (N, D), for states of shape (N, n_inputs).
+
+        Raises:
+            ValueError: if the states have another shape.
+        """
+        return self.middle + self.reach * _through(self.layers, s).tanh()
+
+    @torch.no_grad()
+    def greedy(self, s) -> np.ndarray:
+        """Return μ(s), shape (N, D).
+
+        Raises:
+            ValueError: if the states have another shape, or the network gives actions that are not finite.
+        """
+        mu = self(s).numpy()
+        if not np.isfinite(mu).all():
+            raise ValueError(f"the policy must give finite actions, got {mu[~np.isfinite(mu)][0]}; a smaller eta may help")
+        return mu.clip(self._low, self._high)  # which rounding may pass
+
+    def sample(self, s, rng: np.random.Generator) -> np.ndarray:
+        """Return μ(s) too: there is nothing to draw.
+
+        Raises:
+            ValueError: as ``greedy``.
+        """
+        return self.greedy(s)
+
+
+class NetworkQ(nn.Module):
+    """What an action is worth: q(s, a), a network of two hidden layers, or more or fewer, into which both go.
+
+    Args:
+        n_inputs: length of a state, at least 1.
+        n_outputs: D, length of an action, at least 1.
+        n_hidden: hidden units of each layer, as for ``DeterministicPolicy``.
+        late: whether the action enters the second layer, not the first.
+        last: as for ``DeterministicPolicy``; the first q are then near 0.
+        seed: of the initial weights.
+
+    Raises:
+        ValueError: if a size is too small or ``last`` is not positive.
+
+    Slides 64–65, where it is Network 1; Lillicrap et al. (2016), section 7 for ``late`` and ``last``.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        n_hidden: Sequence[int] = (64, 64),
+        *,
+        late: bool = False,
+        last: float | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        _at_least(n_outputs=(n_outputs, 1))
+        sizes = _sizes(n_inputs, n_hidden, last)
+        self.late, self.shapes = late, ((n_inputs,), (n_outputs,))
+        self.layers = _network([sizes[0] + n_outputs * (not late), *sizes[1:], 1], seed, late=n_outputs * late, last=last)
+
+    def forward(self, s, a) -> Tensor:
+        """Return q(s, a), shape (N,), for states (N, n_inputs) and actions (N, n_outputs).
+
+        Raises:
+            ValueError: if a shape is another.
+        """
+        s, a = (torch.as_tensor(x, dtype=self.layers[0].weight.dtype) for x in (s, a))
+        if (s.shape[1:], a.shape[1:]) != self.shapes or len(s) != len(a):
+            [n], [d] = self.shapes
+            raise ValueError(f"s and a must have shapes (N, {n}) and (N, {d}), got {tuple(s.shape)} and {tuple(a.shape)}")
+        if not self.late:
+            return _through(self.layers, torch.cat([s, a], dim=1)).squeeze(1)
+        h = _through(self.layers[:2], s)
+        return _through(self.layers[2:], torch.cat([h, a], dim=1)).squeeze(1)
+
+
 def _at_least(**sizes):
     for name, (size, least) in sizes.items():
         if size < least:
             raise ValueError(f"{name} must be at least {least}, got {size}")
 
 
-def _network(n_inputs, n_outputs, n_hidden, n_layers, seed):
-    """Return layers of hidden units and one of outputs, whose weights depend on the seed alone."""
+def _sizes(n_inputs, n_hidden, last):
+    _at_least(n_inputs=(n_inputs, 1))
+    if np.ndim(n_hidden) != 1 or not len(n_hidden) or min(n_hidden) < 1:
+        raise ValueError(
+            f"n_hidden must hold a size of at least 1 for each of one or more layers, got {tuple(np.ravel(n_hidden).tolist())}"
+        )
+    if last is not None and not 0 < last < math.inf:
+        raise ValueError(f"last must be a positive number or None, got {last}")
+    return [n_inputs, *n_hidden]
+
+
+def _hidden(n_hidden, n_layers):
     _at_least(n_hidden=(n_hidden, 1), n_layers=(n_layers, 1))
-    sizes = [n_inputs, *[n_hidden] * n_layers, n_outputs]
+    return [n_hidden] * n_layers
+
+
+def _network(sizes, seed, *, late=0, last=None):
+    """Return linear layers with rectifiers between them, their weights dependent on the seed alone.
+
+    The second has ``late`` inputs more than the first has outputs; the weights of the last are uniform in ±last, if that is given.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers = [layer for before, after in itertools.pairwise(sizes) for layer in (nn.Linear(before, after), nn.ReLU())]
+        layers: list[nn.Module] = []
+        for k, (before, after) in enumerate(itertools.pairwise(sizes)):
+            layers += [nn.Linear(before + late * (k == 1), after), nn.ReLU()]
+        if last is not None:
+            for w in layers[-2].parameters():
+                nn.init.uniform_(w, -last, last)
         return nn.Sequential(*layers[:-1])
 
 

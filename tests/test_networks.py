@@ -3,18 +3,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgcourse.networks import (
+    DeterministicPolicy,
     GaussianPolicy,
     LinearValue,
+    NetworkQ,
     NetworkValue,
     PixelPolicy,
     PixelSoftmaxPolicy,
     SoftmaxPolicy,
     TabularPolicy,
     TabularValue,
+    flattened,
 )
 
 
@@ -211,6 +215,10 @@ def test_its_states_may_be_integers_of_any_kind(s):
         lambda seed: PixelSoftmaxPolicy(3, 4, n_pixels=5, seed=seed),
         lambda seed: GaussianPolicy(4, 2, seed=seed),
         lambda seed: NetworkValue(4, seed=seed),
+        lambda seed: DeterministicPolicy(4, [-1, 0], [1, 2], seed=seed),
+        lambda seed: DeterministicPolicy(4, [-1, 0], [1, 2], last=0.01, seed=seed),
+        lambda seed: NetworkQ(4, 2, seed=seed),
+        lambda seed: NetworkQ(4, 2, late=True, last=0.01, seed=seed),
     ],
 )
 def test_weights_depend_on_their_seed_alone(make):
@@ -392,3 +400,376 @@ def test_a_table_of_values_is_a_copy():
 def test_bad_input_of_values_and_gaussians_is_named(call, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         call()
+
+
+def linear_layers(network):
+    """W and b of each layer, in NumPy."""
+    return [tuple(w.detach().numpy() for w in layer.parameters()) for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+
+
+def rectified(layers, x, late=None):
+    """What comes out of the last layer; ``late`` is put beside what goes into the second."""
+    for k, (W, b) in enumerate(layers):
+        if k == 1 and late is not None:
+            x = np.hstack([x, late])
+        x = x @ W.T + b
+        if k < len(layers) - 1:
+            x = np.maximum(0, x)
+    return x
+
+
+sizes = st.lists(st.integers(1, 6), min_size=1, max_size=3)
+
+
+class TestDeterministicPolicy:
+    @settings(derandomize=True, deadline=None, max_examples=40)
+    @given(n=st.integers(0, 5), n_inputs=st.integers(1, 4), D=st.integers(1, 3), n_hidden=sizes, seed=st.integers(0, 2**32))
+    def test_it_is_the_formula_of_its_docstring(self, n, n_inputs, D, n_hidden, seed):
+        """In NumPy, with the same weights."""
+        rng = np.random.default_rng(seed)
+        low = rng.normal(size=D).astype(np.float32)
+        high = low + rng.uniform(0.1, 3, D).astype(np.float32)
+        policy, s = DeterministicPolicy(n_inputs, low, high, n_hidden, seed=seed).double(), 3 * rng.normal(size=(n, n_inputs))
+        layers = linear_layers(policy)
+        assert [W.shape for W, _ in layers] == list(zip([*n_hidden, D], [n_inputs, *n_hidden], strict=True))
+        expected = (low + high) / 2 + (high - low) / 2 * np.tanh(rectified(layers, s))
+        np.testing.assert_allclose(policy(s).detach(), expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(policy.greedy(s), policy(s).detach())
+        np.testing.assert_array_equal(policy.sample(s, np.random.default_rng(0)), policy(s).detach())
+
+    def test_by_hand(self):
+        """μ = 1 + 2 tanh(3 · max(0, 2 · max(0, s − 1) − 1) − 4)."""
+        policy = DeterministicPolicy(1, [-1], [3], (1, 1))
+        with torch.no_grad():
+            for w, number in zip(policy.parameters(), [1, -1, 2, -1, 3, -4], strict=True):
+                w[...] = number
+        expected = [1 + 2 * math.tanh(z) for z in (-4, -4, 3 * 1 - 4, 3 * 3 - 4)]
+        np.testing.assert_allclose(policy.greedy([[0], [1.5], [2], [3]])[:, 0], expected, rtol=1e-6)
+
+    def test_it_has_two_layers_of_64_units_unless_asked_otherwise(self):
+        policy = DeterministicPolicy(3, [-2], [2])
+        assert [W.shape for W, _ in linear_layers(policy)] == [(64, 3), (64, 64), (1, 64)]
+        assert not policy.stochastic
+        assert [name for name, _ in policy.named_parameters()] == [f"layers.{k}.{part}" for k in (0, 2, 4) for part in ("weight", "bias")]
+
+    @pytest.mark.parametrize(
+        ("low", "high"),
+        [
+            ([-2], [2]),
+            ([-1, -1.5], [1, 1.5]),
+            ([0], [1]),
+            ([-0.1], [0.7]),
+            ([-0.98812675], [-0.6583651]),
+        ],
+        ids=str,
+    )
+    def test_no_action_is_out_of_bounds(self, low, high):
+        """In states however far out, as a Box of single precision says, which is what Gymnasium asks; and both bounds are reached."""
+        box, rng = Box(np.array(low, np.float32), np.array(high, np.float32)), np.random.default_rng(0)
+        policy = DeterministicPolicy(4, box.low, box.high)
+        for size in (1.0, 1e2, 1e4, 1e8, 1e30):
+            mu = policy.greedy(size * rng.normal(size=(200, 4)))
+            assert mu.dtype == np.float32
+            assert all(map(box.contains, mu))
+        for sign, bound in ((1, box.high), (-1, box.low)):
+            with torch.no_grad():
+                policy.layers[4].bias[:] = sign * 1000
+            [mu] = policy.greedy(np.ones((1, 4)))
+            np.testing.assert_allclose(mu, bound, rtol=1e-6)
+            assert box.contains(mu)
+
+    @pytest.mark.parametrize("bounds", [([-3, 0], [3, 10]), (np.array([-3.0, 0]), np.array([3.0, 10])), ((-3, 0), (3, 10))])
+    def test_bounds_may_be_of_any_kind_and_are_no_weights(self, bounds):
+        policy = DeterministicPolicy(2, *bounds)
+        assert policy.middle.tolist() == [0, 5]
+        assert policy.reach.tolist() == [3, 5]
+        assert not {"middle", "reach"} & set(policy.state_dict())
+        assert {w.dtype for w in policy.state_dict().values()} == {torch.float32}
+        other = DeterministicPolicy(2, *bounds, seed=1)
+        other.load_state_dict(policy.state_dict())
+        s = np.random.default_rng(0).normal(size=(5, 2))
+        np.testing.assert_array_equal(other.greedy(s), policy.greedy(s))
+
+    @pytest.mark.parametrize("last", [3e-3, 0.02])
+    def test_small_last_weights_make_first_actions_near_the_middle(self, last):
+        """Of weights uniform in ±last, and each no more than that, ∣z∣ ≤ last (1 + Σ h₂); the other layers are as without."""
+        policy, plain = (DeterministicPolicy(3, [0, -2], [10, 2], (300, 400), last=x, seed=1) for x in (last, None))
+        s = 5 * np.random.default_rng(0).normal(size=(50, 3))
+        *before, (W, b) = linear_layers(policy)
+        for one, other in zip(before, linear_layers(plain)[:-1], strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+        for w in (W, b):
+            assert abs(w).max() <= last
+        assert abs(W).max() > 0.97 * last  # of 800, all are below but for 0.97⁸⁰⁰ ≈ 3 · 10⁻¹¹
+        assert (W**2).mean() == pytest.approx(last**2 / 3, rel=6 * np.sqrt(0.8 / W.size))
+        h = np.maximum(0, rectified(before, s))
+        most = np.array([5, 2]) * np.tanh(last * (1 + h.sum(axis=1, keepdims=True)))
+        assert (abs(policy.greedy(s) - [5, 0]) <= most * (1 + 1e-5)).all()
+        assert abs(policy.greedy(s) - [5, 0]).max() < abs(plain.greedy(s) - [5, 0]).max()
+
+    def test_nothing_is_drawn(self):
+        policy, rng = DeterministicPolicy(2, [-1], [1]), np.random.default_rng(0)
+        before = rng.bit_generator.state
+        a = policy.sample(np.ones((3, 2)), rng)
+        assert rng.bit_generator.state == before
+        assert isinstance(a, np.ndarray)
+        np.testing.assert_array_equal(a, policy.greedy(np.ones((3, 2))))
+
+    def test_one_that_has_diverged_says_so(self):
+        policy = DeterministicPolicy(2, [-1], [1])
+        with torch.no_grad():
+            policy.layers[4].bias[:] = torch.nan
+        for act in (policy.greedy, lambda s: policy.sample(s, np.random.default_rng(0))):
+            with pytest.raises(ValueError, match=r"^the policy must give finite actions, got nan; a smaller eta may help$"):
+                act(np.zeros((2, 2)))
+
+
+class TestNetworkQ:
+    @settings(derandomize=True, deadline=None, max_examples=40)
+    @given(
+        n=st.integers(0, 5),
+        n_inputs=st.integers(1, 4),
+        D=st.integers(1, 3),
+        n_hidden=sizes,
+        late=st.booleans(),
+        last=st.sampled_from([None, 0.1]),
+        seed=st.integers(0, 2**32),
+    )
+    def test_it_is_the_formula_in_numpy(self, n, n_inputs, D, n_hidden, late, last, seed):
+        rng = np.random.default_rng(seed)
+        critic = NetworkQ(n_inputs, D, n_hidden, late=late, last=last, seed=seed).double()
+        s, a, layers = rng.normal(size=(n, n_inputs)), rng.normal(size=(n, D)), linear_layers(critic)
+        inputs = [n_inputs, *n_hidden]
+        inputs[int(late)] += D
+        assert [W.shape for W, _ in layers] == list(zip([*n_hidden, 1], inputs, strict=True))
+        expected = rectified(layers, s, a) if late else rectified(layers, np.hstack([s, a]))
+        q = critic(s, a)
+        assert q.shape == (n,)
+        np.testing.assert_allclose(q.detach(), expected[:, 0], rtol=1e-12, atol=1e-12)
+
+    def test_by_hand(self):
+        """Early, a is rectified with s: max(0, s + 2 a − 1); late, it goes beside max(0, s − 1) into the next layer."""
+        early, late = NetworkQ(1, 1, (1, 1)), NetworkQ(1, 1, (1, 1), late=True)
+        for critic, numbers in ((early, [[1, 2], -1, 3, 4, 5, 6]), (late, [1, -1, [3, 2], 4, 5, 6])):
+            with torch.no_grad():
+                for w, number in zip(critic.parameters(), numbers, strict=True):
+                    w[...] = torch.tensor(number)
+        s, a = [[0.0], [2], [2], [3]], [[0.0], [1], [-3], [-0.5]]
+        assert early(s, a).tolist() == [5 * (3 * h + 4) + 6 for h in (0, 3, 0, 1)]
+        assert late(s, a).tolist() == [5 * h + 6 for h in (4, 3 * 1 + 2 + 4, 3 * 1 - 6 + 4, 3 * 2 - 1 + 4)]
+
+    def test_of_one_hidden_layer_the_second_is_the_last(self):
+        """So that q is linear in a late action, with the same slope everywhere."""
+        critic, rng = NetworkQ(3, 2, (5,), late=True), np.random.default_rng(0)
+        s = torch.tensor(rng.normal(size=(6, 3)))
+        a = torch.tensor(rng.normal(size=(6, 2)), requires_grad=True)
+        [slope] = torch.autograd.grad(critic(s, a).sum(), a)
+        torch.testing.assert_close(slope, critic.layers[2].weight[:, 5:].double().expand(6, 2))
+
+    def test_it_has_two_layers_of_64_units_unless_asked_otherwise(self):
+        assert [W.shape for W, _ in linear_layers(NetworkQ(3, 2))] == [(64, 5), (64, 64), (1, 64)]
+        assert [W.shape for W, _ in linear_layers(NetworkQ(3, 2, late=True))] == [(64, 3), (64, 66), (1, 64)]
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_small_last_weights_make_first_values_small(self, late):
+        critic, plain = (NetworkQ(3, 2, (300, 400), late=late, last=last, seed=1) for last in (3e-4, None))
+        *before, (W, b) = linear_layers(critic)
+        for one, other in zip(before, linear_layers(plain)[:-1], strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+        assert 0.9 * 3e-4 < abs(W).max() <= 3e-4  # 0.9⁴⁰⁰ ≈ 5 · 10⁻¹⁹
+        assert abs(b).max() <= 3e-4
+        rng = np.random.default_rng(0)
+        s, a = rng.normal(size=(50, 3)), rng.normal(size=(50, 2))
+        assert critic(s, a).abs().max() < plain(s, a).abs().max() / 10
+
+    @pytest.mark.parametrize("late", [False, True])
+    @pytest.mark.parametrize("n_hidden", [(7,), (6, 5), (4, 5, 6)], ids=str)
+    def test_its_slope_is_what_differences_say(self, n_hidden, late):
+        """∂q/∂a, in double precision."""
+        critic, rng = NetworkQ(3, 2, n_hidden, late=late, seed=2).double(), np.random.default_rng(0)
+        s, a = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+        t = torch.tensor(a, requires_grad=True)
+        [slope] = torch.autograd.grad(critic(s, t).sum(), t)
+        with torch.no_grad():
+            differences = torch.stack([(critic(s, a + step) - critic(s, a - step)) / 2e-6 for step in 1e-6 * np.eye(2)], dim=1)
+        torch.testing.assert_close(slope, differences, atol=1e-8, rtol=0)
+        assert (slope != 0).any()
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_through_it_a_policy_has_a_slope(self, late):
+        """Slide 65: ∂q/∂w₂ = ∂q/∂a · ∂μ/∂w₂, with ∂q/∂a at a = μ(s); by the product, and by differences in each weight."""
+        critic, policy = NetworkQ(3, 2, (6, 5), late=late, seed=2).double(), DeterministicPolicy(3, [-1, 0], [1, 3], (4, 5)).double()
+        s, w = np.random.default_rng(0).normal(size=(10, 3)), flattened(policy)
+        critic(s, policy(s)).mean().backward()
+        a = policy(s).detach().requires_grad_()
+        [slope] = torch.autograd.grad(critic(s, a).mean(), a)
+        product = torch.autograd.grad(policy(s), policy.parameters(), slope)
+        torch.testing.assert_close(w.grad, torch.cat([part.flatten() for part in product]), atol=1e-14, rtol=0)
+        differences = torch.empty_like(w)
+        with torch.no_grad():
+            for k in range(len(w)):
+                q = []
+                for step in (1e-6, -2e-6):
+                    w[k] += step
+                    q.append(critic(s, policy(s)).mean())
+                w[k] += 1e-6
+                differences[k] = (q[0] - q[1]) / 2e-6
+        torch.testing.assert_close(w.grad, differences, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: DeterministicPolicy(0, [-1], [1]), "n_inputs must be at least 1, got 0"),
+        (
+            lambda: DeterministicPolicy(2, [1], [-1]),
+            r"low and high must be finite, low < high, of one shape \(n_outputs,\), got \[1.\] and",
+        ),
+        (lambda: DeterministicPolicy(2, [0, 1], [1, 1]), r"low and high must be finite, low < high, .*, got \[0. 1.\] and \[1. 1.\]"),
+        (lambda: DeterministicPolicy(2, [0, 0], [1]), r"low and high must be finite, .* of one shape \(n_outputs,\)"),
+        (lambda: DeterministicPolicy(2, [0], [1, 1]), r"low and high must be finite, .* of one shape \(n_outputs,\)"),
+        (lambda: DeterministicPolicy(2, -1, 1), r"low and high must be finite, .* of one shape \(n_outputs,\), got -1.0 and 1.0"),
+        (lambda: DeterministicPolicy(2, [[-1]], [[1]]), r"low and high must be finite, .* of one shape \(n_outputs,\)"),
+        (lambda: DeterministicPolicy(2, [-np.inf], [1]), r"low and high must be finite, .*, got \[-inf\] and \[1.\]"),
+        (lambda: DeterministicPolicy(2, [-1], [np.inf]), r"low and high must be finite, .*, got \[-1.\] and \[inf\]"),
+        (lambda: DeterministicPolicy(2, [np.nan], [1]), r"low and high must be finite, .*, got \[nan\] and \[1.\]"),
+        pytest.param(lambda: DeterministicPolicy(2, [], []), "low and high must", marks=pytest.mark.filterwarnings("ignore:Init")),
+        (lambda: DeterministicPolicy(2, [-1], [1], ()), r"n_hidden must hold a size of at least 1 for each of .* layers, got \(\)"),
+        (lambda: DeterministicPolicy(2, [-1], [1], [4, 0]), r"n_hidden must hold a size of at least 1 for each of .* layers, got \(4, 0\)"),
+        (lambda: DeterministicPolicy(2, [-1], [1], last=0), "last must be a positive number or None, got 0"),
+        (lambda: DeterministicPolicy(2, [-1], [1], last=-0.1), "last must be a positive number or None, got -0.1"),
+        (lambda: DeterministicPolicy(2, [-1], [1], last=np.inf), "last must be a positive number or None, got inf"),
+        (lambda: DeterministicPolicy(2, [-1], [1], last=np.nan), "last must be a positive number or None, got nan"),
+        (lambda: DeterministicPolicy(2, [-1], [1])(np.zeros((3, 1))), r"s must have shape \(N, 2\), got \(3, 1\)"),
+        (lambda: DeterministicPolicy(2, [-1], [1]).greedy(np.zeros(2)), r"s must have shape \(N, 2\), got \(2,\)"),
+        (lambda: DeterministicPolicy(2, [-1], [1]).sample(np.zeros((1, 2, 2)), None), r"s must have shape \(N, 2\), got \(1, 2, 2\)"),
+        (lambda: NetworkQ(0, 1), "n_inputs must be at least 1, got 0"),
+        (lambda: NetworkQ(1, 0), "n_outputs must be at least 1, got 0"),
+        (lambda: NetworkQ(1, 0, late=True), "n_outputs must be at least 1, got 0"),
+        (lambda: NetworkQ(1, 1, []), r"n_hidden must hold a size of at least 1 for each of one or more layers, got \(\)"),
+        (lambda: NetworkQ(1, 1, (0, 4)), r"n_hidden must hold a size of at least 1 for each of one or more layers, got \(0, 4\)"),
+        (lambda: NetworkQ(1, 1, last=0.0), "last must be a positive number or None, got 0.0"),
+    ],
+)
+def test_bad_input_of_deterministic_policies_and_q_is_named(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("s", "a"),
+    [((3, 1), (3, 2)), ((3, 4), (3, 1)), ((3, 2), (3, 4)), ((3, 4), (3,)), ((4,), (2,)), ((3, 4), (2, 2)), ((3, 4), (1, 2)), ((), ())],
+    ids=str,
+)
+def test_states_and_actions_of_other_shapes_are_named(s, a, late):
+    critic = NetworkQ(4, 2, late=late)
+    with pytest.raises(ValueError) as raised:
+        critic(np.zeros(s), np.zeros(a))
+    assert str(raised.value) == f"s and a must have shapes (N, 4) and (N, 2), got {s} and {a}"
+
+
+NETWORKS = {
+    "μ": lambda: DeterministicPolicy(3, [-1, 0], [1, 2], (5, 4), seed=1),
+    "late q": lambda: NetworkQ(3, 2, (5, 4), late=True, seed=1),
+    "Gaussian": lambda: GaussianPolicy(3, 2, 5, seed=1),
+    "in double precision": lambda: NetworkQ(3, 2, (5, 4), seed=1).double(),
+}
+
+
+def output(network, seed=0):
+    """A number that depends on all weights."""
+    rng = np.random.default_rng(seed)
+    s, a = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    if isinstance(network, NetworkQ):
+        return (network(s, a) ** 2).mean()
+    return network.log_prob(s, a).mean() if isinstance(network, GaussianPolicy) else (network(s) ** 2).mean()
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+class TestFlattened:
+    def test_it_holds_all_weights_one_after_the_other(self, make):
+        network, plain = make(), make()
+        w = flattened(network)
+        assert isinstance(w, torch.nn.Parameter)
+        assert w.requires_grad
+        assert w.equal(torch.nn.utils.parameters_to_vector(plain.parameters()))
+        assert w.grad.equal(torch.zeros_like(w))
+        for (name, one), (other_name, other) in zip(network.named_parameters(), plain.named_parameters(), strict=True):
+            assert name == other_name
+            assert one.equal(other)
+        assert output(network).equal(output(plain))
+
+    def test_what_is_done_to_it_is_done_to_them(self, make):
+        network, plain = make(), make()
+        w = flattened(network)
+        numbers = torch.randn(w.shape, dtype=w.dtype, generator=torch.Generator().manual_seed(0)) / 2
+        with torch.no_grad():
+            w.copy_(numbers)
+        torch.nn.utils.vector_to_parameters(numbers, plain.parameters())
+        for one, other in zip(network.parameters(), plain.parameters(), strict=True):
+            assert one.equal(other)
+        assert output(network).equal(output(plain))
+        with torch.no_grad():  # and the other way round
+            for part in network.parameters():
+                part.fill_(3)
+        assert (w == 3).all()
+
+    def test_their_slopes_are_in_its_grad(self, make):
+        """Added to what is there, until that is made 0."""
+        network, plain = make(), make()
+        w = flattened(network)
+        for times in (1, 2):
+            output(network).backward()
+            expected = torch.autograd.grad(output(plain), plain.parameters())
+            torch.testing.assert_close(w.grad, times * torch.cat([part.flatten() for part in expected]))
+        w.grad.zero_()
+        assert all((part.grad == 0).all() for part in network.parameters())
+        output(network).backward()
+        torch.testing.assert_close(w.grad, torch.cat([part.flatten() for part in expected]))
+
+    def test_loading_weights_keeps_the_link(self, make):
+        network, other = make(), make()
+        w = flattened(network)
+        with torch.no_grad():
+            for part in other.parameters():
+                part += 1
+        network.load_state_dict(other.state_dict())
+        assert w.equal(torch.nn.utils.parameters_to_vector(other.parameters()))
+        with torch.no_grad():
+            w -= 1
+        assert all(one.equal(two - 1) for one, two in zip(network.parameters(), other.parameters(), strict=True))
+        output(network).backward()
+        assert (w.grad != 0).any()
+
+    @pytest.mark.parametrize("fused", [False, True])
+    @pytest.mark.parametrize("weight_decay", [0, 0.1])
+    def test_steps_of_adam_are_those_of_the_parts(self, make, fused, weight_decay):
+        """To rounding, ten times over."""
+        network, plain = make(), make()
+        w = flattened(network)
+        kwargs = {"lr": 0.01, "fused": fused, "weight_decay": weight_decay}
+        optimizer, plain_optimizer = torch.optim.Adam([w], **kwargs), torch.optim.Adam(plain.parameters(), **kwargs)
+        before = w.detach().clone()
+        for i in range(10):
+            w.grad.zero_()
+            plain_optimizer.zero_grad()
+            for module, steps in ((network, optimizer), (plain, plain_optimizer)):
+                output(module, seed=i).backward()
+                steps.step()
+        torch.testing.assert_close(w, torch.nn.utils.parameters_to_vector(plain.parameters()), atol=1e-7, rtol=1e-6)
+        assert (w - before).abs().max() > 0.01
+
+    def test_a_copy_that_learns_nothing_can_follow(self, make):
+        """w' ← w' + τ (w − w'), weight by weight."""
+        network, slow = make(), make().requires_grad_(False)
+        w, slow_w = flattened(network), flattened(slow)
+        before = [part.clone() for part in slow.parameters()]
+        with torch.no_grad():
+            w += 1
+            slow_w.lerp_(w, 0.25)
+        for part, old in zip(slow.parameters(), before, strict=True):
+            assert not part.requires_grad
+            torch.testing.assert_close(part, old + 0.25)

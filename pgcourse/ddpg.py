@@ -1,0 +1,335 @@
+"""Deterministic policy gradient: a network names the action itself, and the slope of Q says how to better it.
+
+Slide 66, one turn for each step of the environment:
+
+1. take a = μ(s) + noise, get r and s'; add (s, a, s', r) to the replay
+2. sample a mini-batch from it
+3. y = r + γ Q'(s', μ'(s'))
+4. w₁ ← w₁ − η' mean of (Q(s, a) − y) ∂Q(s, a)/∂w₁
+5. w₂ ← w₂ + η mean of ∂Q(s, a)/∂a · ∂μ(s)/∂w₂, at a = μ(s)
+6. w' ← w' + τ (w − w') for the copies Q' and μ'
+
+w₁ are the critic's weights, w₂ the actor's, as on slide 65; slide 66 calls them φ and θ, and their learning rates α and β.
+
+Slides 62–66; Silver et al. (2014); Lillicrap et al. (2016); Fujimoto, van Hoof & Meger (2018) for ``TD3``.
+"""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor, nn
+
+from pgcourse.networks import DeterministicPolicy, NetworkQ, flattened
+from pgcourse.replay import Batch, Replay
+
+Optimizer = Callable[..., torch.optim.Optimizer]
+ADAM: Optimizer = functools.partial(torch.optim.Adam, fused=True)  # the same in one call, sooner
+
+
+class Noise:
+    """What is added to actions, so that others than μ(s) are tried: x ← (1 − θ) x + σ N(0, 1), from 0 in every episode.
+
+    With θ = 1 it is drawn anew at every step. With less it is an Ornstein–Uhlenbeck process: a push lasts for about 1/θ steps, and all of
+    them are spread by σ / √(1 − (1 − θ)²).
+
+    Args:
+        sigma: σ ≥ 0, in units of half the range of an action.
+        theta: what of x is forgotten in a step, 0 < θ ≤ 1.
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Lillicrap et al. (2016), section 7: σ = 0.2, θ = 0.15.
+    """
+
+    def __init__(self, sigma: float = 0.1, theta: float = 1.0):
+        if not 0 <= sigma < np.inf:
+            raise ValueError(f"sigma must be a number of at least 0, got {sigma}")
+        if not 0 < theta <= 1:
+            raise ValueError(f"theta must be in (0, 1], got {theta}")
+        self.sigma, self.theta = sigma, theta
+
+    def begin(self, shape: tuple) -> None:
+        """Begin anew everywhere: shape is (n_envs, D)."""
+        self.x = np.zeros(shape, np.float32)
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Return the noise of the next step, shape (n_envs, D)."""
+        self.x = (1 - self.theta) * self.x + self.sigma * rng.standard_normal(self.x.shape, np.float32)
+        return self.x
+
+    def forget(self, over: np.ndarray) -> None:
+        """Begin anew where an episode is over, boolean, shape (n_envs,)."""
+        self.x = self.x * ~over[:, None]
+
+
+class Update(NamedTuple):
+    """What one turn of the loop saw and did."""
+
+    n_steps: int  # since the beginning
+    returns: np.ndarray  # total reward of each episode that ended
+    reward: float  # mean reward of a step
+    critic_loss: float  # half the mean square of Q(s, a) − y
+    q: float  # mean Q(s, a) over the mini-batch
+
+
+class DDPG:
+    """Slide 66's algorithm, its six lines in their order.
+
+    Args:
+        env: a Gymnasium vector environment whose actions are real numbers between bounds, and that resets itself in the step that ends an
+            episode (``AutoresetMode.SAME_STEP``).
+        policy: network giving μ(s) as ``policy(s)``, and for acting ``policy.greedy(s)``.
+        critic: network giving q(s, a) as ``critic(s, a)``.
+        eta: learning rate of the actor, η > 0.
+        eta_critic: learning rate of the critic, η' > 0.
+        gamma: discount per step, 0 ≤ γ ≤ 1.
+        tau: how far the copies follow at a turn, 0 < τ ≤ 1; with 1 there are none to speak of.
+        batch_size: transitions in a mini-batch, at least 1.
+        capacity: transitions that are remembered, at least ``batch_size``.
+        n_random: steps with actions drawn evenly from all that are allowed, before the first turn, at least ``batch_size``.
+        noise: what is added to actions; ``Noise()`` unless given.
+        weight_decay: factor, at least 0, on ½ ∣w₁∣², which is added to the critic's loss.
+        optimizer: makes the two optimisers, one of PyTorch's.
+        seed: of the environment, the noise and the mini-batches.
+
+    Raises:
+        ValueError: if a number is out of range, or the environment has other actions or resets itself otherwise.
+
+    An episode that was cut off is not over: only where it ended by itself is y = r.
+
+    Slides 62–66; Lillicrap et al. (2016), algorithm 1.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        policy: Any,
+        critic: nn.Module,
+        *,
+        eta: float = 1e-3,
+        eta_critic: float = 1e-3,
+        gamma: float = 0.99,
+        tau: float = 0.005,
+        batch_size: int = 128,
+        capacity: int = 1_000_000,
+        n_random: int = 1_000,
+        noise: Noise | None = None,
+        weight_decay: float = 0.0,
+        optimizer: Optimizer = ADAM,
+        seed: int = 0,
+    ):
+        space: Any = env.single_action_space
+        if not (isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and space.is_bounded() and len(space.shape) == 1):
+            raise ValueError(f"env must take actions of real numbers between bounds, shape (D,), got {space}")
+        if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
+            raise ValueError(f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}")
+        for name, number in {"eta": eta, "eta_critic": eta_critic}.items():
+            if not 0 < number < np.inf:
+                raise ValueError(f"{name} must be a positive number, got {number}")
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"gamma must be in [0, 1], got {gamma}")
+        if not 0 < tau <= 1:
+            raise ValueError(f"tau must be in (0, 1], got {tau}")
+        if not 1 <= batch_size <= min(n_random, capacity):
+            limits = f"n_random = {n_random:,} and capacity = {capacity:,}"
+            raise ValueError(f"batch_size must be at least 1, and no more than is remembered by then, {limits}, got {batch_size:,}")
+        self.env, self.policy, self.critic = env, policy, critic
+        self.target_actor, self.target_critic = (copy.deepcopy(network).requires_grad_(False) for network in (policy, critic))
+        self.gamma, self.tau, self.batch_size, self.n_random = gamma, tau, batch_size, n_random
+        self.noise = Noise() if noise is None else noise
+        networks = (critic, policy, self.target_critic, self.target_actor)
+        self._w1, self._w2, self._target_w1, self._target_w2 = (flattened(network) for network in networks)
+        self.optimizer = optimizer([self._w2], lr=eta, maximize=True)
+        self.critic_optimizer = optimizer([self._w1], lr=eta_critic, weight_decay=weight_decay)
+        self.replay = Replay(capacity, env.single_observation_space.shape or (), space.shape)
+        self.n_steps, self.n_learnt = 0, 0
+        self._low, self._high = space.low, space.high
+        self._rng = np.random.default_rng(seed)
+        self._begin()
+
+    def _begin(self):
+        self._s, _ = self.env.reset(seed=int(self._rng.integers(2**30)))  # drawn, for seed and seed + 1 would share environments
+        self._paid = np.zeros(self.env.num_envs)  # of each environment, in its unfinished episode
+        self.noise.begin((self.env.num_envs, *self._low.shape))
+
+    def update(self) -> Update:
+        """Act, remember, learn: one turn of slide 66's loop. Before the first one come the steps with random actions."""
+        returns: list[float] = []
+        while self.n_steps < self.n_random:
+            self._step(self._rng.uniform(self._low, self._high, (len(self._s), *self._low.shape)), returns)
+        reward = self._step(self.explore(self._s), returns)  # 1
+        batch = self.replay.sample(self.batch_size, self._rng)  # 2
+        critic_loss, q = self.learn(batch)  # 3 to 6
+        return Update(self.n_steps, np.array(returns), reward, critic_loss, q)
+
+    def explore(self, s) -> np.ndarray:
+        """Return μ(s) + noise, cut off at the bounds, shape (n_envs, D), for the states of all environments, shape (n_envs, ...)."""
+        a = self.policy.greedy(s)
+        return np.clip(a + (self._high - self._low) / 2 * self.noise.draw(self._rng), self._low, self._high)
+
+    def learn(self, batch: Batch) -> tuple[float, float]:
+        """Do lines 3 to 6 with a mini-batch, wherever it comes from; return the critic's loss, and the mean of Q(s, a)."""
+        s, a, r, after, terminated = (torch.from_numpy(column) for column in batch)
+        y = r + self.gamma * ~terminated * self._expected(after)  # 3
+        seen = self._evaluate(s, a, y)  # 4
+        self._improve(s)  # 5
+        self._follow()  # 6
+        self.n_learnt += 1
+        return seen
+
+    @torch.no_grad()
+    def _expected(self, s: Tensor) -> Tensor:
+        """Return Q'(s, μ'(s)), shape (N,)."""
+        return self.target_critic(s, self.target_actor(s))
+
+    def _evaluate(self, s: Tensor, a: Tensor, y: Tensor) -> tuple[float, float]:
+        """Move Q(s, a) towards y; return the loss, and the mean of Q(s, a)."""
+        q = self.critic(s, a)
+        loss = 0.5 * (q - y).square().mean()
+        self._w1.grad.zero_()  # type: ignore[union-attr]
+        loss.backward()
+        self.critic_optimizer.step()
+        return loss.item(), q.mean().item()
+
+    def _improve(self, s: Tensor) -> None:
+        """Move μ(s) up the slope of Q: slide 65's chain rule, its two factors one after the other."""
+        mu = self.policy(s)
+        a = mu.detach().requires_grad_()
+        [slope] = torch.autograd.grad(self._worth(s, a).mean(), a)  # ∂Q/∂a, of each of the mini-batch, over its size
+        self._w2.grad.zero_()  # type: ignore[union-attr]
+        mu.backward(slope)  # times ∂μ/∂w₂, and summed
+        self.optimizer.step()
+
+    def _worth(self, s: Tensor, a: Tensor) -> Tensor:
+        """Return what the actor climbs, shape (N,)."""
+        return self.critic(s, a)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Let the copies follow by Polyak averaging."""
+        self._target_w1.lerp_(self._w1, self.tau)
+        self._target_w2.lerp_(self._w2, self.tau)
+
+    def _step(self, a: np.ndarray, returns: list[float]) -> float:
+        """Take a step in every environment, and remember it; return the mean reward, and add the returns of episodes that ended."""
+        s = self._s
+        self._s, r, terminated, truncated, info = self.env.step(a)
+        after, over = self._s, terminated | truncated
+        self._paid += r
+        if over.any():
+            after = after.copy()
+            after[over] = np.stack(info["final_obs"][over])  # not the first state of the next episode, which stands there
+            returns += self._paid[over].tolist()
+            self._paid[over] = 0
+            self.noise.forget(over)
+        self.replay.add(s, a, r, after, terminated)
+        self.n_steps += len(r)
+        return float(r.mean())
+
+    def state_dict(self) -> dict:
+        """Return a copy of all that the next updates depend on, except what the environments are in the middle of."""
+        state = {name: getattr(self, name).state_dict() for name in self._parts}
+        numbers = {"rng": self._rng.bit_generator.state, "n_steps": self.n_steps, "n_learnt": self.n_learnt}
+        return copy.deepcopy(state | numbers)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a state, with new episodes; those that were under way are given up.
+
+        Raises:
+            RuntimeError: if the weights have other names or shapes.
+            ValueError: if the replay has.
+        """
+        for name in self._parts:
+            getattr(self, name).load_state_dict(copy.deepcopy(state[name]))
+        self.n_steps, self.n_learnt = state["n_steps"], state["n_learnt"]
+        self._rng.bit_generator.state = state["rng"]
+        self._begin()
+
+    _parts = ("policy", "critic", "target_actor", "target_critic", "optimizer", "critic_optimizer", "replay")
+
+
+class Twins(nn.Module):
+    """Two critics that differ in nothing but their first weights: q(s, a), shape (2, N).
+
+    Args:
+        first, second: networks giving q(s, a), shape (N,).
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, s, a) -> Tensor:
+        return torch.stack([self.first(s, a), self.second(s, a)])
+
+
+class TD3(DDPG):
+    """DDPG that does not believe its critic's best news: three changes, a few lines each.
+
+    y = r + γ min over both critics of Q'(s', μ'(s') + noise, cut off)
+
+    Args:
+        env, policy: as for ``DDPG``.
+        critic: ``Twins``.
+        delay: turns of the critics to one of the actor and the copies, at least 1.
+        smoothing: σ ≥ 0 of the noise on the next action, in units of half the range of an action.
+        most: where that noise is cut off, in the same units, at least 0.
+        **options: as for ``DDPG``.
+
+    Raises:
+        ValueError: as ``DDPG``, and if a number is out of range.
+
+    On no slide; Fujimoto, van Hoof & Meger (2018), algorithm 1.
+    """
+
+    def __init__(self, env: VectorEnv, policy: Any, critic: Twins, *, delay: int = 2, smoothing: float = 0.2, most: float = 0.5, **options):
+        super().__init__(env, policy, critic, **options)
+        if delay < 1:
+            raise ValueError(f"delay must be at least 1, got {delay}")
+        for name, number in {"smoothing": smoothing, "most": most}.items():
+            if not 0 <= number < np.inf:
+                raise ValueError(f"{name} must be a number of at least 0, got {number}")
+        self.delay, self.smoothing, self.most = delay, smoothing, most
+
+    @torch.no_grad()
+    def _expected(self, s):
+        noise = self.smoothing * self._rng.standard_normal((len(s), *self._low.shape), np.float32)
+        noise = (self._high - self._low) / 2 * noise.clip(-self.most, self.most)
+        a = np.clip(self.target_actor(s).numpy() + noise, self._low, self._high)
+        return self.target_critic(s, a).amin(dim=0)
+
+    def _improve(self, s):
+        if self.n_learnt % self.delay == 0:
+            super()._improve(s)
+
+    def _worth(self, s, a):
+        twins: Any = self.critic
+        return twins.first(s, a)
+
+    def _follow(self):
+        if self.n_learnt % self.delay == 0:
+            super()._follow()
+
+
+def paper(env: VectorEnv, seed: int = 0) -> DDPG:
+    """Return DDPG with the settings of Lillicrap et al. (2016), section 7, for states of numbers.
+
+    What the paper leaves open is as in ``DDPG``.
+
+    Raises:
+        ValueError: as ``DDPG``.
+    """
+    space: Any = env.single_action_space
+    [n_inputs] = env.single_observation_space.shape or ()
+    shape: dict[str, Any] = {"n_hidden": (400, 300), "last": 0.003}
+    policy = DeterministicPolicy(n_inputs, space.low, space.high, **shape, seed=seed)
+    critic = NetworkQ(n_inputs, len(space.low), **shape, late=True, seed=seed + 2**30)
+    rates: dict[str, Any] = {"eta": 1e-4, "eta_critic": 1e-3, "weight_decay": 1e-2, "tau": 1e-3, "gamma": 0.99}
+    return DDPG(env, policy, critic, **rates, batch_size=64, capacity=10**6, noise=Noise(sigma=0.2, theta=0.15), seed=seed)

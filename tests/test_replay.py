@@ -1,0 +1,291 @@
+"""The memory against a deque of as many places, the draws against how often each should come."""
+
+from collections import Counter, deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from scipy.stats import chi2
+
+from pgcourse import checkpoints
+from pgcourse.replay import Batch, Replay
+
+reproducible = settings(derandomize=True, deadline=None, max_examples=150)
+shapes = st.lists(st.integers(1, 3), max_size=2).map(tuple)
+chunks = st.lists(st.integers(0, 25), max_size=8)
+
+
+def transitions(first, n, state_shape=(2,), action_shape=(1,)):
+    """Transitions first, first + 1, …, that show in each of their columns which they are."""
+    k = np.arange(first, first + n)
+
+    def numbered(numbers, shape):
+        return np.arange(np.prod(shape, dtype=int)).reshape(shape) / 8 + numbers.reshape(-1, *[1] * len(shape))
+
+    return Batch(numbered(k, state_shape), numbered(1000 + k, action_shape), 2000.0 + k, numbered(k + 1, state_shape), k % 3 == 0)
+
+
+def rows(batch):
+    """Each transition by itself, as nested tuples."""
+    return list(zip(*(map(str, column.tolist()) for column in batch), strict=True))
+
+
+def held(replay):
+    """What is remembered, from the oldest to the newest."""
+    state = replay.state_dict()
+    return sorted(rows(Batch(*(state[name] for name in Batch._fields))), key=lambda row: float(row[2]))
+
+
+def filled(capacity, n, **shapes):
+    replay = Replay(capacity, shapes.get("state_shape", (2,)), shapes.get("action_shape", (1,)))
+    replay.add(*transitions(0, n, **shapes))
+    return replay
+
+
+class TestAdd:
+    @reproducible
+    @given(st.integers(1, 9), chunks, shapes, shapes)
+    def test_it_holds_the_last_so_many_and_nothing_else(self, capacity, sizes, state_shape, action_shape):
+        """However many come at once, also more than there is room for."""
+        replay, expected, n = Replay(capacity, state_shape, action_shape), deque(maxlen=capacity), 0
+        for size in sizes:
+            new = transitions(n, size, state_shape, action_shape)
+            replay.add(*new)
+            expected.extend(rows(new))
+            n += size
+            assert len(replay) == len(expected)
+            assert replay.n_seen == n
+            assert held(replay) == list(expected)
+
+    @pytest.mark.parametrize("state_shape", [(), (1,), (3,), (84,), (4, 4)], ids=str)
+    @pytest.mark.parametrize("before", [0, 1, 700, 1000])
+    @pytest.mark.parametrize("n", [1001, 2500, 10_000])
+    def test_of_a_chunk_far_larger_than_it_it_holds_the_last(self, state_shape, before, n):
+        replay = filled(1000, before, state_shape=state_shape)
+        replay.add(*transitions(before, n, state_shape))
+        assert held(replay) == rows(transitions(before + n - 1000, 1000, state_shape))
+
+    @pytest.mark.parametrize(
+        "kind", [np.asarray, np.ndarray.tolist, lambda x: np.asarray(x, np.float16), lambda x: np.asfortranarray(x)[:]]
+    )
+    def test_anything_that_is_an_array_will_do(self, kind):
+        replay = Replay(4, (2,), (1,))
+        replay.add(*(kind(column) for column in transitions(0, 3)))
+        assert held(replay) == rows(transitions(0, 3))
+
+    def test_what_comes_in_is_copied(self):
+        replay, new = Replay(4, (2,), (1,)), transitions(0, 3)
+        replay.add(*new)
+        for column in new:
+            column[...] = 1
+        assert held(replay) == rows(transitions(0, 3))
+
+    def test_types_are_those_asked_for(self):
+        replay = Replay(4, (2, 2), (), state_type=np.uint8, action_type=np.int64)
+        s = np.arange(8, dtype=np.uint8).reshape(2, 2, 2) + 200
+        replay.add(s, [1, 2], [0.5, -0.5], s + 10, [False, True])
+        expected = Batch(np.uint8, np.int64, np.float32, np.uint8, np.bool_)
+        for batch in (replay.sample(2, np.random.default_rng(0)), Batch(*list(replay.state_dict().values())[1:])):
+            assert tuple(column.dtype for column in batch) == expected
+        state = replay.state_dict()
+        assert_array_equal(state["s"], s)
+        assert_array_equal(state["after"], s + 10)
+        assert state["a"].tolist() == [1, 2]
+        assert filled(3, 3).sample(1, np.random.default_rng(0)).s.dtype == np.float32
+        assert filled(3, 3).sample(1, np.random.default_rng(0)).a.dtype == np.float32
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"s": [[0, np.nan], [0, 0]]}, "s must be finite, got nan"),
+            ({"a": [[0], [np.inf]]}, "a must be finite, got inf"),
+            ({"r": [0, np.nan]}, "r must be finite, got nan"),
+            ({"r": [-np.inf, 0]}, "r must be finite, got -inf"),
+            ({"after": [[0, 0], [np.nan, 0]]}, "after must be finite, got nan"),
+            ({"s": np.zeros((2, 3))}, r"s must have shape \(2, 2\), got \(2, 3\)"),
+            ({"s": np.zeros(2)}, r"s must have shape \(2, 2\), got \(2,\)"),
+            ({"s": np.zeros((3, 2))}, r"s must have shape \(2, 2\), got \(3, 2\)"),
+            ({"r": np.zeros(3)}, r"s must have shape \(3, 2\), got \(2, 2\)"),
+            ({"a": np.zeros(2)}, r"a must have shape \(2, 1\), got \(2,\)"),
+            ({"a": np.zeros((1, 1))}, r"a must have shape \(2, 1\), got \(1, 1\)"),
+            ({"r": np.zeros((2, 1))}, r"r must have shape \(2,\), got \(2, 1\)"),
+            ({"after": np.zeros((1, 2))}, r"after must have shape \(2, 2\), got \(1, 2\)"),
+            ({"terminated": False}, r"terminated must have shape \(2,\), got \(\)"),
+            ({"terminated": [False]}, r"terminated must have shape \(2,\), got \(1,\)"),
+            ({"terminated": [[False], [True]]}, r"terminated must have shape \(2,\), got \(2, 1\)"),
+        ],
+    )
+    @pytest.mark.parametrize("n", [3, 5, 7], ids=["with room", "full", "full, and begun anew"])
+    def test_what_is_wrong_is_named_and_nothing_of_it_remembered(self, wrong, message, n):
+        replay = filled(5, n)
+        before = held(replay)
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            replay.add(**transitions(100, 2)._asdict() | wrong)
+        assert (len(replay), replay.n_seen) == (min(n, 5), n)
+        assert held(replay) == before
+        replay.add(*transitions(n, 2))
+        assert held(replay)[-2:] == rows(transitions(n, 2))
+
+    def test_no_reward_becomes_infinite_in_single_precision(self):
+        replay = Replay(3, (2,), (1,))
+        with pytest.raises(ValueError, match="r must be finite"):
+            replay.add(**transitions(0, 1)._asdict() | {"r": [1e300]})
+
+
+class TestSample:
+    @reproducible
+    @given(st.integers(1, 9), st.lists(st.integers(1, 12), min_size=1, max_size=5), shapes, shapes, st.integers(0, 2**32))
+    def test_it_draws_whole_transitions_of_those_it_holds(self, capacity, sizes, state_shape, action_shape, seed):
+        replay, rng, n = Replay(capacity, state_shape, action_shape), np.random.default_rng(seed), 0
+        for size in sizes:
+            replay.add(*transitions(n, size, state_shape, action_shape))
+            n += size
+            many = int(rng.integers(1, len(replay) + 1))
+            batch = replay.sample(many, rng)
+            assert [column.shape for column in batch] == [(many, *shape) for shape in (state_shape, action_shape, (), state_shape, ())]
+            assert set(rows(batch)) <= set(held(replay))
+
+    @pytest.mark.parametrize("n", [30, 50, 80], ids=["with room", "full", "full, and begun anew"])
+    def test_each_comes_as_often(self, n):
+        """Within six standard errors; together, a chi-square beyond this has a probability of 10⁻⁸."""
+        replay, rng, times, size = filled(50, n), np.random.default_rng(0), 4000, 20
+        drawn = np.concatenate([replay.sample(size, rng).r for _ in range(times)]) - 2000
+        remembered = range(max(0, n - 50), n)
+        assert set(drawn) == set(remembered)
+        counts, p = Counter(drawn.tolist()), 1 / len(remembered)
+        expected = times * size * p
+        far = np.array([counts[k] for k in remembered]) - expected
+        assert abs(far).max() < 6 * np.sqrt(expected * (1 - p))
+        assert (far**2).sum() / expected < chi2.isf(1e-8, len(remembered) - 1)
+
+    def test_one_may_come_twice(self):
+        """Of 10 that are drawn 10 times, each is missing with probability 0.9¹⁰; the first says nothing of the second."""
+        replay, rng, times = filled(10, 10), np.random.default_rng(1), 4000
+        drawn = np.array([replay.sample(10, rng).r for _ in range(times)])
+        distinct = np.array([len(set(row)) for row in drawn])
+        assert abs(distinct.mean() - 10 * (1 - 0.9**10)) < 6 * distinct.std() / np.sqrt(times)
+        assert abs((drawn[:, 0] == drawn[:, 1]).mean() - 0.1) < 6 * np.sqrt(0.1 * 0.9 / times)
+
+    def test_the_same_generator_draws_the_same(self):
+        replay = filled(50, 80)
+        one, other, third = (replay.sample(20, np.random.default_rng(seed)) for seed in (3, 3, 4))
+        assert rows(one) == rows(other) != rows(third)
+
+    def test_what_was_drawn_is_a_copy(self):
+        replay = filled(5, 7)
+        before = held(replay)
+        for column in replay.sample(5, np.random.default_rng(0)):
+            column[...] = 1
+        batch = replay.sample(5, np.random.default_rng(0))
+        seen = rows(batch)
+        replay.add(*transitions(7, 5))
+        assert rows(batch) == seen
+        assert set(seen) <= set(before)
+
+    @pytest.mark.parametrize(("n_seen", "n"), [(0, 1), (3, 0), (3, -1), (3, 4), (2000, 1001)])
+    def test_no_more_are_drawn_than_there_are(self, n_seen, n):
+        replay = filled(1000, n_seen)
+        with pytest.raises(ValueError, match=f"^n must be from 1 to what is remembered, {min(n_seen, 1000):,}, got {n}$"):
+            replay.sample(n, np.random.default_rng(0))
+
+
+class TestState:
+    @reproducible
+    @given(st.integers(1, 9), st.integers(0, 25), st.integers(0, 25), st.integers(0, 12), shapes, shapes)
+    def test_it_goes_on_as_if_there_had_been_no_interruption(self, capacity, n, later, other, state_shape, action_shape):
+        """Whatever the one that goes on has seen before."""
+        one, two = Replay(capacity, state_shape, action_shape), Replay(capacity, state_shape, action_shape)
+        one.add(*transitions(0, n, state_shape, action_shape))
+        two.add(*transitions(500, other, state_shape, action_shape))
+        two.load_state_dict(one.state_dict())
+        for replay in (one, two):
+            replay.add(*transitions(n, later, state_shape, action_shape))
+        assert (
+            held(two) == held(one) == rows(transitions(max(0, n + later - capacity), min(n + later, capacity), state_shape, action_shape))
+        )
+        assert len(two) == len(one)
+        if len(one):
+            batches = [replay.sample(len(one), np.random.default_rng(0)) for replay in (one, two)]
+            assert rows(batches[0]) == rows(batches[1])
+
+    @pytest.mark.parametrize("n", [0, 3, 5, 13])
+    @pytest.mark.parametrize("types", [{}, {"state_type": np.uint8, "action_type": np.int64}, {"state_type": np.float64}], ids=str)
+    def test_it_goes_through_a_checkpoint(self, tmp_path, n, types):
+        one, two = (Replay(5, (2,), (1,), **types) for _ in range(2))
+        new = transitions(0, n)
+        one.add(new.s.astype(int), *new[1:3], new.after.astype(int), new.terminated)
+        checkpoints.save(tmp_path / "state.safetensors", one.state_dict())
+        two.load_state_dict(checkpoints.load(tmp_path / "state.safetensors"))
+        assert (len(two), two.n_seen) == (min(n, 5), n)
+        for name, column in one.state_dict().items():
+            assert_array_equal(two.state_dict()[name], column, strict=name != "n_seen")
+        for replay in (one, two):
+            replay.add(*(column.astype(int) for column in transitions(n, 4)))
+        assert held(two) == held(one)
+
+    def test_it_is_no_larger_than_what_is_remembered(self):
+        state = filled(1_000_000, 3).state_dict()
+        assert {name: column.shape for name, column in state.items() if name != "n_seen"} == {
+            "s": (3, 2),
+            "a": (3, 1),
+            "r": (3,),
+            "after": (3, 2),
+            "terminated": (3,),
+        }
+        assert state["n_seen"] == 3
+
+    def test_it_is_a_copy_both_ways(self):
+        one, two = filled(5, 7), Replay(5, (2,), (1,))
+        expected = held(one)
+        state = one.state_dict()
+        two.load_state_dict(state)
+        for name in Batch._fields:
+            state[name][...] = 1
+        assert held(one) == held(two) == expected
+        state = one.state_dict()
+        seen = {name: state[name].copy() for name in Batch._fields}
+        one.add(*transitions(7, 5))
+        for name in Batch._fields:
+            assert_array_equal(state[name], seen[name])
+        assert held(two) == expected
+
+    @pytest.mark.parametrize(
+        ("other", "message"),
+        [
+            (filled(5, 5, state_shape=(3,)), r"s must have shape \(4, 2\), got \(5, 3\)"),
+            (filled(4, 5, state_shape=(3,)), r"s must have shape \(4, 2\), got \(4, 3\)"),
+            (filled(4, 5, state_shape=()), r"s must have shape \(4, 2\), got \(4,\)"),
+            (filled(4, 2, action_shape=(2,)), r"a must have shape \(2, 1\), got \(2, 2\)"),
+            (filled(4, 2, action_shape=()), r"a must have shape \(2, 1\), got \(2,\)"),
+            (filled(3, 5), r"s must have shape \(4, 2\), got \(3, 2\)"),
+            (filled(9, 7), r"s must have shape \(4, 2\), got \(7, 2\)"),
+        ],
+    )
+    def test_that_of_another_replay_is_refused(self, other, message):
+        replay = filled(4, 7)
+        before = held(replay)
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            replay.load_state_dict(other.state_dict())
+        assert (len(replay), replay.n_seen) == (4, 7)
+        assert held(replay) == before
+
+    @pytest.mark.parametrize("name", Batch._fields)
+    def test_so_is_one_that_has_been_damaged(self, name):
+        state = filled(4, 3).state_dict()
+        state[name] = state[name][:-1]
+        with pytest.raises(ValueError, match=f"^{name} must have shape "):
+            Replay(4, (2,), (1,)).load_state_dict(state)
+
+
+@pytest.mark.parametrize("capacity", [0, -1])
+def test_there_is_room_for_at_least_one(capacity):
+    with pytest.raises(ValueError, match=f"^capacity must be at least 1, got {capacity}$"):
+        Replay(capacity, (1,), (1,))
+
+
+def test_an_empty_one_is_empty():
+    replay = Replay(3, (1,), (1,))
+    assert len(replay) == replay.n_seen == 0
+    assert held(replay) == []
