@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pgcourse.returns import batch_mean, leave_one_out, reward_to_go, total_return
-from pgcourse.tasks import PendulumTask, PongTask, QueueTask, Task
+from pgcourse.tasks import PendulumTask, PongTask, QueueTask, SuiteTask, Task
 
 
 class Recipe(NamedTuple):
@@ -278,6 +278,52 @@ def _(task, seed, *, eta=0.01, eta_critic=0.1, eta_average=0.01, lam=0.95, n_ste
 
     policy, value = TabularPolicy(np.zeros((44, 2))), TabularValue(np.zeros(44))
     return _averaged(task, policy, value, seed, eta_critic, n_envs, eta=eta, lam=lam, n_steps=n_steps, eta_average=eta_average)
+
+
+def _ddpg(
+    task,
+    seed,
+    *,
+    eta=0.001,
+    eta_critic=0.001,
+    gamma=0.99,
+    tau=0.005,
+    batch_size=128,
+    capacity=1_000_000,
+    n_random=1000,
+    sigma=0.1,
+    theta=1.0,
+    n_hidden=64,
+    td3=False,
+):
+    """DDPG, numbers in and numbers out: two hidden layers each, a mini-batch at every step of one environment."""
+    from pgcourse.ddpg import DDPG, TD3, Noise, Twins
+    from pgcourse.networks import DeterministicPolicy, NetworkQ
+
+    env, sizes = task.make(1), (n_hidden, n_hidden)
+    [n_inputs], bounds = env.single_observation_space.shape, env.single_action_space
+    policy = DeterministicPolicy(n_inputs, bounds.low, bounds.high, sizes, seed=seed)
+    critic, twin = (NetworkQ(n_inputs, len(bounds.low), sizes, seed=one) for one in (_other(seed), _other(_other(seed))))
+    options = {"eta": eta, "eta_critic": eta_critic, "gamma": gamma, "tau": tau, "batch_size": batch_size, "capacity": capacity}
+    options |= {"n_random": n_random, "noise": Noise(sigma, theta), "seed": seed}
+    return TD3(env, policy, Twins(critic, twin), **options) if td3 else DDPG(env, policy, critic, **options)
+
+
+recipe("ddpg/pendulum", Task("Pendulum-v1"), steps=10_000, every=1_000)(functools.partial(_ddpg, sigma=0.3))
+recipe("ddpg/mountain-car", Task("MountainCarContinuous-v0"), steps=50_000, every=5_000)(functools.partial(_ddpg, sigma=0.5, theta=0.05))
+recipe("ddpg/inverted-pendulum", Task("InvertedPendulum-v5"), steps=30_000, every=3_000)(_ddpg)
+recipe("ddpg/inverted-double-pendulum", Task("InvertedDoublePendulum-v5"), steps=100_000, every=10_000)(_ddpg)
+recipe("ddpg/reacher", Task("Reacher-v5"), steps=100_000, every=10_000)(_ddpg)
+recipe("ddpg/suite-cartpole-balance", SuiteTask("cartpole", "balance"), steps=50_000, every=10_000, n_episodes=5)(_ddpg)
+recipe("ddpg/suite-cartpole-swingup", SuiteTask("cartpole", "swingup"), steps=100_000, every=10_000, n_episodes=5)(_ddpg)
+recipe("ddpg/suite-pendulum-swingup", SuiteTask("pendulum", "swingup"), steps=100_000, every=10_000, n_episodes=5)(_ddpg)
+recipe("ddpg/suite-reacher-easy", SuiteTask("reacher", "easy"), steps=100_000, every=10_000, n_episodes=5)(_ddpg)
+recipe("ddpg/suite-ball-in-cup-catch", SuiteTask("ball_in_cup", "catch"), steps=100_000, every=10_000, n_episodes=5)(_ddpg)
+recipe("ddpg/suite-finger-spin", SuiteTask("finger", "spin"), steps=200_000, every=20_000, n_episodes=5)(_ddpg)
+recipe("ddpg/lunar-lander", Task("LunarLanderContinuous-v3"), steps=200_000, every=20_000)(_ddpg)
+recipe("ddpg/half-cheetah", Task("HalfCheetah-v5"), steps=300_000, every=20_000, n_episodes=5)(_ddpg)
+recipe("ddpg/hopper", Task("Hopper-v5"), steps=300_000, every=20_000, n_episodes=5)(_ddpg)
+recipe("ddpg/walker", Task("Walker2d-v5"), steps=300_000, every=20_000, n_episodes=5)(_ddpg)
 
 
 def _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, **options):

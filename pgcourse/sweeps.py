@@ -224,7 +224,9 @@ def _run_one(folder: Path, plan: Plan, *, keep: bool, judge: int | None, progres
             checkpoints.save_weights(folder / "policy.safetensors", algorithm.policy)
             checkpoints.load_weights(folder / "policy.safetensors", algorithm.policy)  # judged as it is kept, in half precision
             n_episodes, fresh = judge or N_EPISODES, _own_seed(plan.seed, -1)
-            scores, greedy = (recipe.evaluate(algorithm.policy, n_episodes, fresh, greedy=greedy) for greedy in (False, True))
+            scores = recipe.evaluate(algorithm.policy, n_episodes, fresh)
+            drawn = getattr(algorithm.policy, "stochastic", True)
+            greedy = recipe.evaluate(algorithm.policy, n_episodes, fresh, greedy=True) if drawn else scores
         finally:
             algorithm.env.close()
         counts = {name: int(curve[name][-1]) for name in ("n_updates", "n_steps", "n_episodes")}

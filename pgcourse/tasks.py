@@ -4,8 +4,13 @@ A task makes vector environments that reset themselves in the step that ends an 
 and films one.
 """
 
+import contextlib
+import ctypes.util
 import functools
 import itertools
+import logging
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,7 +59,8 @@ class Task:
     def _one(self, **options) -> Env:
         import gymnasium
 
-        return gymnasium.make(self.spec, disable_env_checker=True, **options)  # the checker looks at every step
+        with _mujoco(self.name) if "mujoco" in str(self.spec.entry_point) else contextlib.nullcontext():
+            return gymnasium.make(self.spec, disable_env_checker=True, **options)  # the checker looks at every step
 
     def play(self, act: Act, n_episodes: int, seed: int) -> np.ndarray:
         """Return the undiscounted return of each of ``n_episodes`` fresh episodes, shape (n_episodes,).
@@ -210,6 +216,37 @@ class QueueTask(EndlessTask):
         raise ValueError(f"there are no pictures of {self.name}, only numbers")
 
 
+class SuiteTask(Task):
+    """A task of the DeepMind Control Suite: 1,000 steps, each of which pays from 0 to 1, and only our patience ends it.
+
+    Args:
+        world: such as "cartpole".
+        goal: such as "swingup".
+
+    On no slide; Tassa et al. (2018). Lillicrap et al. (2016) had its forerunners.
+    """
+
+    def __init__(self, world: str, goal: str):
+        self.world, self.goal = world, goal
+        self.name = f"{world}-{goal}"
+
+    def _one(self, **options):
+        from gymnasium.wrappers import FlattenObservation
+
+        with _mujoco(self.name):
+            from dm_control import suite
+            from shimmy import DmControlCompatibilityV0
+
+            return FlattenObservation(DmControlCompatibilityV0(suite.load(self.world, self.goal), **options))
+
+    @property
+    def fps(self):
+        env: Any = self._one()
+        step = env.unwrapped.dt
+        env.close()
+        return round(1 / step)
+
+
 class PongTask(Task):
     """Pong from pixels: trained on points, judged by the scores of whole games.
 
@@ -252,6 +289,20 @@ class PongTask(Task):
                 points[moment.r > 0] += 1
             if 21 in points:
                 return
+
+
+@contextlib.contextmanager
+def _mujoco(name):
+    """Let MuJoCo draw without a display where there is none, overhear what it says of old models, and name what is not installed."""
+    if sys.platform == "linux" and not {"MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "off"
+    try:
+        import mujoco
+
+        mujoco.set_mju_user_warning(lambda text: None if "deprecated" in text else logging.getLogger("mujoco").warning(text))
+        yield
+    except ImportError as error:
+        raise RuntimeError(f"{name} needs more than pgcourse itself: pip install 'pgcourse[control]' ({error})") from error
 
 
 def _at_least(least, **named):

@@ -11,7 +11,7 @@ from pgcourse import pong, recipes
 from pgcourse.returns import batch_mean
 from pgcourse.tasks import Task
 
-SMALL = {"n_envs": 2, "batch_size": 5}  # of a recipe that has such settings
+SMALL = {"n_envs": 2, "batch_size": 5, "n_random": 6}  # of a recipe that has such settings
 cartpole = recipes.get("reinforce/cartpole")
 
 
@@ -44,7 +44,7 @@ def test_every_recipe_builds_and_learns_something(name):
     update = algorithm.update()
     algorithm.env.close()
     assert update.n_steps >= SMALL["batch_size"]
-    if name.startswith("actor-critic/"):  # which does not wait for the end of an episode
+    if name.startswith(("actor-critic/", "ddpg/")):  # which do not wait for the end of an episode
         assert np.isfinite(update.reward)
     else:
         assert len(update.returns)
@@ -113,6 +113,35 @@ def test_every_setting_of_an_actor_critic_arrives(recipe):
         value, read = settings[name]
         assert read(unchanged(recipe)) == SMALL.get(name, default)
         assert read(small(recipe, **{name: value})) == value
+
+
+DDPG = [recipe for recipe in recipes.RECIPES.values() if recipe.name.startswith("ddpg/")]
+
+
+@pytest.mark.parametrize("recipe", DDPG, ids=lambda recipe: recipe.name)
+def test_every_setting_of_ddpg_arrives(recipe):
+    settings = {
+        "eta": (0.123, lambda a: a.optimizer.param_groups[0]["lr"]),
+        "eta_critic": (0.234, lambda a: a.critic_optimizer.param_groups[0]["lr"]),
+        "gamma": (0.5, lambda a: a.gamma),
+        "tau": (0.6, lambda a: a.tau),
+        "batch_size": (3, lambda a: a.batch_size),
+        "capacity": (77, lambda a: a.replay.capacity),
+        "n_random": (8, lambda a: a.n_random),
+        "sigma": (0.7, lambda a: a.noise.sigma),
+        "theta": (0.8, lambda a: a.noise.theta),
+        "n_hidden": (9, lambda a: {len(b) for n in (a.policy, a.critic) for b in n.parameters() if b.ndim == 1 and len(b) > 6}.pop()),
+        "td3": (True, lambda a: type(a).__name__ == "TD3"),
+    }
+    for name, default in recipe.defaults.items():
+        value, read = settings[name]
+        assert read(unchanged(recipe)) == SMALL.get(name, default)
+        assert read(small(recipe, **{name: value})) == value
+
+
+def test_twins_have_different_first_weights():
+    twins = small(DDPG[0], td3=True).critic
+    assert (twins.first.layers[0].weight != twins.second.layers[0].weight).any()
 
 
 def test_what_never_ends_is_learnt_by_its_average_and_what_ends_by_a_discount():

@@ -1,6 +1,8 @@
 """Against single environments, stepped one after the other."""
 
 import itertools
+import os
+import sys
 
 import gymnasium
 import numpy as np
@@ -9,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from pgcourse import pong
 from pgcourse.mdp import access_control
-from pgcourse.tasks import LONGEST, EndlessTask, PendulumTask, PongTask, QueueTask, Task
+from pgcourse.tasks import LONGEST, EndlessTask, PendulumTask, PongTask, QueueTask, SuiteTask, Task
 
 
 def upright(s):
@@ -220,6 +222,69 @@ def test_who_lets_everybody_in_earns_what_the_queue_is_known_to_pay():
     paid = QueueTask(1000, settled=200).play(lambda s: np.ones(len(s), int), 100, seed=0)
     exact = access_control().average(np.tile([-50, 50], (44, 1))).r_bar
     assert abs(paid.mean() - exact) < 6 * paid.std(ddof=1) / 10
+
+
+def pushed(s):
+    return np.full((len(s), 1), 0.3, np.float32)
+
+
+def test_the_control_suite_is_played_as_it_is():
+    """One episode of 1,000 steps, as dm_control itself plays it with the same random numbers; it is cut off, never over."""
+    from dm_control import suite
+
+    world = suite.load("cartpole", "swingup", task_kwargs={"random": np.random.RandomState(5)})
+    step, total, n = world.reset(), 0.0, 0
+    while not step.last():
+        step = world.step([0.3])
+        total, n = total + step.reward, n + 1
+    assert n == 1000
+    assert step.discount == 1  # so it goes on
+    task = SuiteTask("cartpole", "swingup")
+    assert task.play(pushed, 1, seed=5) == pytest.approx(total)
+    env = task.make(2)
+    s, _ = env.reset(seed=5)
+    assert s.shape == (2, 5)
+    assert (s[0] != s[1]).any()
+    ends = [env.step(pushed(s))[2:4] for _ in range(1000)]
+    assert not any(terminated.any() for terminated, _ in ends)
+    assert [i for i, (_, truncated) in enumerate(ends) if truncated.any()] == [999]
+    env.close()
+    assert (task.name, task.fps, SuiteTask("reacher", "easy").fps) == ("cartpole-swingup", 100, 50)
+
+
+def test_old_models_are_used_in_silence(capfd, tmp_path, monkeypatch):
+    """MuJoCo's word on the cheetah's file goes neither to the screen nor into a file; on anything else it is heard."""
+    import mujoco
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("HalfCheetah-v5", "Hopper-v5"):
+        Task(name).make(1).close()
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+    heard = mujoco.get_mju_user_warning()
+    assert heard("deprecated") is None
+
+
+@pytest.mark.parametrize("task", [Task("HalfCheetah-v5"), SuiteTask("cartpole", "swingup")], ids=lambda task: task.name)
+def test_what_is_missing_is_named(task, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(RuntimeError, match=rf"^{task.name} needs more than pgcourse itself: pip install 'pgcourse\[control\]' \("):
+        task.make(1)
+    assert Task("Pendulum-v1").play(swinging, 1, 0) < 0
+
+
+@pytest.mark.parametrize(
+    ("set_up", "found", "gl"), [({}, "libEGL.so.1", "egl"), ({}, None, "off"), ({"MUJOCO_GL": "osmesa"}, "x", "osmesa")]
+)
+def test_mujoco_draws_without_a_display(set_up, found, gl, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("ctypes.util.find_library", {"EGL": found}.get)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in set_up.items():
+        monkeypatch.setenv(name, value)
+    Task("Reacher-v5").make(1).close()
+    assert os.environ["MUJOCO_GL"] == gl
 
 
 @pytest.mark.parametrize(
