@@ -526,12 +526,19 @@ def test_a_shipped_policy_plays_as_recorded(record):
         ("actor-critic/lunar-lander", 5, 200),
         ("actor-critic/acrobot", 5, -100),
         ("actor-critic/pendulum", 5, -1.2),
+        ("reinforce/sticky-pong", 5, 3),
+        ("ddpg/pendulum", 10, -160),
+        ("ddpg/mountain-car", 5, 90),
     ],
 )
 def test_recorded_policies_are_as_good_as_the_book_says(name, n_seeds, least):
     found = records.load(name)
     assert len(found) == n_seeds
     assert iqm([record.score for record in found]) >= least
+
+
+def test_ten_pendulums_of_ten_swing_up():
+    assert min(record.score for record in records.load("ddpg/pendulum")) > -200
 
 
 def test_recorded_queues_earn_within_one_per_cent_of_the_best_there_is():
