@@ -1,7 +1,7 @@
 """Our DDPG against that of Stable-Baselines3: updates per second, and what is learnt in equally many steps.
 
 pip install stable-baselines3
-python benchmarks/ddpg.py [--updates 2000] [--steps 10000] [--seeds 5]
+python benchmarks/ddpg.py [--updates 1000] [--steps 10000] [--seeds 5]
 
 First speed, on Pendulum: steps of the environment with one update each, for two sizes of network, two of mini-batch, and one or two
 threads, the median over five times that they take turns. Beside it the share of what the arithmetic alone allows: the matrix products that
@@ -67,13 +67,13 @@ def timed(train, steps):
 def limit(n_inputs, n_outputs, sizes, batch_size):
     """Return how many updates a second the products of matrices alone allow.
 
-    Of every layer of n × m weights, an update needs 6 products forwards (μ', Q', Q and Q again; μ; counted for its own network), and
-    backwards one for the slope of its weights and one for that of its inputs, except where nobody asks for them.
+    Forwards there are μ', Q', Q of what was done, μ, and Q of what is to be done. Backwards, every layer costs one product for the slope
+    of its weights and one for that of its inputs, except where nobody asks for them: the first layers' inputs, and Q's weights in ∂Q/∂a.
     """
     h1, h2 = sizes
     actor, critic = (n_inputs * h1, h1 * h2, h2 * n_outputs), ((n_inputs + n_outputs) * h1, h1 * h2, h2)
-    forwards = 2 * sum(actor) + 3 * sum(critic)  # μ' and μ; Q', Q of what was done, Q of what is to be done
-    backwards = sum(actor) + sum(actor[1:]) + sum(critic) + sum(critic[1:]) + sum(critic)  # weights, inputs; the last: ∂Q/∂a
+    forwards = 2 * sum(actor) + 3 * sum(critic)
+    backwards = sum(actor) + sum(actor[1:]) + sum(critic) + sum(critic[1:]) + sum(critic)
     one, other = torch.randn(batch_size, h1), torch.randn(h1, h2)
     one @ other
     seconds = []
@@ -100,10 +100,9 @@ def speeds(updates):
                 print(f"{what:44}{mine:7,.0f}{its:7,.0f}{mine / its:7.2f}{most:8,.0f}{mine / most:7.0%}", flush=True)
 
 
-def returns(steps, n_seeds):
-    for name, most in TASKS.items():
-        recipe, scores = recipes.get(name), {ours: [], peer: []}
-        steps = steps or most
+def returns(wanted, n_seeds):
+    for name, usual in TASKS.items():
+        recipe, scores, steps = recipes.get(name), {ours: [], peer: []}, wanted or usual
         sizes = (recipe.defaults["n_hidden"],) * 2
         for seed in range(n_seeds):
             for make, mine in scores.items():

@@ -223,6 +223,8 @@ class SuiteTask(Task):
         world: such as "cartpole".
         goal: such as "swingup".
 
+    Whoever makes it is told by a ``ValueError`` if the suite has no such task, by a ``RuntimeError`` if the suite is not installed.
+
     On no slide; Tassa et al. (2018). Lillicrap et al. (2016) had its forerunners.
     """
 

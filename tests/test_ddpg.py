@@ -54,7 +54,7 @@ class Quadratic(nn.Module):
 
 
 class Counter(gymnasium.Env):
-    """Episodes of three steps through states 1, 2, 3 (then 11, 12, 13, …), cut off or, every other time, over; r = the action."""
+    """Episodes of three steps, from 0 to 3, from 10 to 13 and so on, cut off or, every other time, over; r is the action's first number."""
 
     observation_space = Box(-np.inf, np.inf, (1,), np.float32)
     action_space = Box(np.array([-1, 2], np.float32), np.array([1, 6], np.float32))
@@ -92,7 +92,6 @@ def test_it_is_slide_66():
     """Its six lines in NumPy, for 60 steps of the cart, with the derivatives of a linear policy and a quadratic critic by hand."""
     world = lqr.cart()
     policy, critic = Gain([[0.5, 0.8]]), Quadratic(3)
-    K, M, c = policy.K.detach().numpy().copy(), critic.M.detach().numpy().copy(), 0.0
     env = vector(lambda: world.env(n_steps=7, reach=1))
     options = {"eta": 0.02, "eta_critic": 0.005, "gamma": 0.9, "tau": 0.1, "batch_size": 5, "n_random": 6, "optimizer": SGD}
     algorithm = DDPG(env, policy, critic, **options, noise=Noise(0.3))

@@ -252,7 +252,7 @@ def test_the_control_suite_is_played_as_it_is():
     assert (task.name, task.fps, SuiteTask("reacher", "easy").fps) == ("cartpole-swingup", 100, 50)
 
 
-def test_old_models_are_used_in_silence(capfd, tmp_path, monkeypatch):
+def test_old_models_are_used_in_silence(capfd, caplog, tmp_path, monkeypatch):
     """MuJoCo's word on the cheetah's file goes neither to the screen nor into a file; on anything else it is heard."""
     import mujoco
 
@@ -262,7 +262,10 @@ def test_old_models_are_used_in_silence(capfd, tmp_path, monkeypatch):
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
     heard = mujoco.get_mju_user_warning()
-    assert heard("deprecated") is None
+    heard("an attribute is deprecated")
+    assert not caplog.records
+    heard("nan in qacc")
+    assert caplog.messages == ["nan in qacc"]
 
 
 @pytest.mark.parametrize("task", [Task("HalfCheetah-v5"), SuiteTask("cartpole", "swingup")], ids=lambda task: task.name)
@@ -305,6 +308,9 @@ def test_mujoco_draws_without_a_display(set_up, found, gl, monkeypatch):
         (lambda: PendulumTask(0), "^n_steps must be at least 1, got 0$"),
         (lambda: QueueTask(0), "^n_steps must be at least 1, got 0$"),
         (lambda: QueueTask(1).play(leaning, 1, -1), "^seed must be at least 0, got -1$"),
+        (lambda: SuiteTask("cartpole", "swingup").make(0), "^n_envs must be at least 1, got 0$"),
+        (lambda: SuiteTask("cartpole", "fly").make(1), "'fly' does not exist in domain 'cartpole'"),
+        (lambda: SuiteTask("cart", "swingup").make(1), "'cart' does not exist"),
         (lambda: PongTask("ALE/Pong-v5").make(0), "^n_envs must be at least 1, got 0$"),
         (lambda: PongTask("ALE/Pong-v5").play(up, 0, 0), "^n_episodes must be at least 1, got 0$"),
         (lambda: PongTask("ALE/Pong-v5").play(up, 1, -1), "^seed must be at least 0, got -1$"),
