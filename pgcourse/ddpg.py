@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from pgcourse.networks import DeterministicPolicy, NetworkQ, flattened
 from pgcourse.replay import Batch, Replay
+from pgcourse.returns import reward_to_go
 
 Optimizer = Callable[..., torch.optim.Optimizer]
 ADAM: Optimizer = functools.partial(torch.optim.Adam, fused=True)  # the same in one call, sooner
@@ -87,8 +88,8 @@ class DDPG:
             episode (``AutoresetMode.SAME_STEP``).
         policy: network giving μ(s) as ``policy(s)``, and for acting ``policy.greedy(s)``.
         critic: network giving q(s, a) as ``critic(s, a)``.
-        eta: learning rate of the actor, η > 0.
-        eta_critic: learning rate of the critic, η' > 0.
+        eta: learning rate of the actor, η > 0, or a function that returns it for the steps so far.
+        eta_critic: learning rate of the critic, η' > 0, likewise.
         gamma: discount per step, 0 ≤ γ ≤ 1.
         tau: how far the copies follow at a turn, 0 < τ ≤ 1; with 1 there are none to speak of.
         batch_size: transitions in a mini-batch, at least 1.
@@ -113,8 +114,8 @@ class DDPG:
         policy: Any,
         critic: nn.Module,
         *,
-        eta: float = 1e-3,
-        eta_critic: float = 1e-3,
+        eta: float | Callable[[int], float] = 1e-3,
+        eta_critic: float | Callable[[int], float] = 1e-3,
         gamma: float = 0.99,
         tau: float = 0.005,
         batch_size: int = 128,
@@ -130,9 +131,11 @@ class DDPG:
             raise ValueError(f"env must take actions of real numbers between bounds, shape (D,), got {space}")
         if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
             raise ValueError(f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}")
-        for name, number in {"eta": eta, "eta_critic": eta_critic}.items():
-            if not 0 < number < np.inf:
-                raise ValueError(f"{name} must be a positive number, got {number}")
+        self.eta = eta if callable(eta) else lambda _: eta
+        self.eta_critic = eta_critic if callable(eta_critic) else lambda _: eta_critic
+        for name, first in {"eta": self.eta(0), "eta_critic": self.eta_critic(0)}.items():
+            if not 0 < first < np.inf:
+                raise ValueError(f"{name} must be a positive number, got {first}")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must be in [0, 1], got {gamma}")
         if not 0 < tau <= 1:
@@ -146,8 +149,8 @@ class DDPG:
         self.noise = Noise() if noise is None else noise
         networks = (critic, policy, self.target_critic, self.target_actor)
         self._w1, self._w2, self._target_w1, self._target_w2 = (flattened(network) for network in networks)
-        self.optimizer = optimizer([self._w2], lr=eta, maximize=True)
-        self.critic_optimizer = optimizer([self._w1], lr=eta_critic, weight_decay=weight_decay)
+        self.optimizer = optimizer([self._w2], lr=self.eta(0), maximize=True)
+        self.critic_optimizer = optimizer([self._w1], lr=self.eta_critic(0), weight_decay=weight_decay)
         self.replay = Replay(capacity, env.single_observation_space.shape or (), space.shape)
         self.n_steps, self.n_learnt = 0, 0
         self._low, self._high = space.low, space.high
@@ -166,6 +169,8 @@ class DDPG:
             self._step(self._rng.uniform(self._low, self._high, (len(self._s), *self._low.shape)), returns)
         reward = self._step(self.explore(self._s), returns)  # 1
         batch = self.replay.sample(self.batch_size, self._rng)  # 2
+        self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps)
+        self.critic_optimizer.param_groups[0]["lr"] = self.eta_critic(self.n_steps)
         critic_loss, q = self.learn(batch)  # 3 to 6
         return Update(self.n_steps, np.array(returns), reward, critic_loss, q)
 
@@ -316,6 +321,35 @@ class TD3(DDPG):
     def _follow(self):
         if self.n_learnt % self.delay == 0:
             super()._follow()
+
+
+def said_and_came(learner: DDPG, env: VectorEnv, n_steps: int = 200, n_more: int = 900) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the critic says of the actor's own course, and what then comes: Q(s, μ(s)) and Gᵢ, both (n_envs, n_steps).
+
+    Args:
+        learner: whose critic is asked (of twins the first), and whose γ counts.
+        env: in which nothing ends, as of ``tasks.EndlessTask``.
+        n_steps: of which both are returned.
+        n_more: steps after these; of a return less than γ to this power is missing, as a share.
+
+    Raises:
+        ValueError: if an episode ends.
+
+    On no slide; Fujimoto, van Hoof & Meger (2018), section 4.1.
+    """
+    s, _ = env.reset(seed=0)
+    states, paid = [], []
+    for _ in range(n_steps + n_more):
+        states.append(s)
+        s, r, terminated, truncated, _ = env.step(learner.policy.greedy(s))
+        paid.append(r)
+        if (terminated | truncated).any():
+            raise ValueError(f"env must not end, got an episode of {len(paid)} steps")
+    came = reward_to_go(np.transpose(paid), learner.gamma)[:, :n_steps]
+    course = torch.from_numpy(np.stack(states[:n_steps], axis=1))
+    with torch.no_grad():
+        said = learner._worth(course.flatten(0, 1), learner.policy(course.flatten(0, 1)))
+    return said.reshape(came.shape).numpy(), came
 
 
 def paper(env: VectorEnv, seed: int = 0) -> DDPG:

@@ -115,8 +115,10 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _like(default, value, name):
-    """Return a value, which may be text, in the type of the default."""
-    kind = type(default)
+    """Return a value, which may be text, in the type of the default; where that is None, a number."""
+    if default is None and value in (None, "None"):
+        return None
+    kind = float if default is None else type(default)
     if isinstance(value, str) and kind is bool and value.lower() in ("true", "false"):
         return value.lower() == "true"
     try:
@@ -286,12 +288,13 @@ def _ddpg(
     *,
     eta=0.001,
     eta_critic=0.001,
+    eta_halved=None,
     gamma=0.99,
     tau=0.005,
     batch_size=128,
     capacity=1_000_000,
     n_random=1000,
-    sigma=0.1,
+    sigma=0.3,
     theta=1.0,
     n_hidden=64,
     td3=False,
@@ -304,26 +307,44 @@ def _ddpg(
     [n_inputs], bounds = env.single_observation_space.shape, env.single_action_space
     policy = DeterministicPolicy(n_inputs, bounds.low, bounds.high, sizes, seed=seed)
     critic, twin = (NetworkQ(n_inputs, len(bounds.low), sizes, seed=one) for one in (_other(seed), _other(_other(seed))))
+    if eta_halved is not None:
+        eta, eta_critic = (functools.partial(harmonic, rate, eta_halved) for rate in (eta, eta_critic))
     options = {"eta": eta, "eta_critic": eta_critic, "gamma": gamma, "tau": tau, "batch_size": batch_size, "capacity": capacity}
     options |= {"n_random": n_random, "noise": Noise(sigma, theta), "seed": seed}
     return TD3(env, policy, Twins(critic, twin), **options) if td3 else DDPG(env, policy, critic, **options)
 
 
-recipe("ddpg/pendulum", Task("Pendulum-v1"), steps=10_000, every=1_000)(functools.partial(_ddpg, sigma=0.3))
+recipe("ddpg/pendulum", Task("Pendulum-v1"), steps=10_000, every=1_000)(_ddpg)
 recipe("ddpg/mountain-car", Task("MountainCarContinuous-v0"), steps=50_000, every=5_000)(functools.partial(_ddpg, sigma=0.5, theta=0.05))
-recipe("ddpg/inverted-pendulum", Task("InvertedPendulum-v5"), steps=30_000, every=3_000)(_ddpg)
-recipe("ddpg/inverted-double-pendulum", Task("InvertedDoublePendulum-v5"), steps=100_000, every=10_000)(_ddpg)
-recipe("ddpg/reacher", Task("Reacher-v5"), steps=100_000, every=10_000)(_ddpg)
-recipe("ddpg/suite-cartpole-balance", SuiteTask("cartpole", "balance"), steps=50_000, every=10_000, n_episodes=5)(_ddpg)
-recipe("ddpg/suite-cartpole-swingup", SuiteTask("cartpole", "swingup"), steps=100_000, every=10_000, n_episodes=5)(_ddpg)
-recipe("ddpg/suite-pendulum-swingup", SuiteTask("pendulum", "swingup"), steps=100_000, every=10_000, n_episodes=5)(_ddpg)
-recipe("ddpg/suite-reacher-easy", SuiteTask("reacher", "easy"), steps=100_000, every=10_000, n_episodes=5)(_ddpg)
-recipe("ddpg/suite-ball-in-cup-catch", SuiteTask("ball_in_cup", "catch"), steps=100_000, every=10_000, n_episodes=5)(_ddpg)
-recipe("ddpg/suite-finger-spin", SuiteTask("finger", "spin"), steps=200_000, every=20_000, n_episodes=5)(_ddpg)
-recipe("ddpg/lunar-lander", Task("LunarLanderContinuous-v3"), steps=200_000, every=20_000)(_ddpg)
-recipe("ddpg/half-cheetah", Task("HalfCheetah-v5"), steps=300_000, every=20_000, n_episodes=5)(_ddpg)
-recipe("ddpg/hopper", Task("Hopper-v5"), steps=300_000, every=20_000, n_episodes=5)(_ddpg)
-recipe("ddpg/walker", Task("Walker2d-v5"), steps=300_000, every=20_000, n_episodes=5)(_ddpg)
+
+
+def _longer(name, task, thousands, n_episodes=5):
+    """Register a task that takes so many thousand steps; both rates fall to a sixth, or what was learnt may be lost again."""
+    budget = {"steps": 1000 * thousands, "every": 100 * thousands, "n_episodes": n_episodes}
+    recipe(f"ddpg/{name}", task, **budget)(functools.partial(_ddpg, eta_halved=200.0 * thousands))
+
+
+_longer("inverted-pendulum", Task("InvertedPendulum-v5"), 30)
+_longer("inverted-double-pendulum", Task("InvertedDoublePendulum-v5"), 50)
+_longer("reacher", Task("Reacher-v5"), 100, n_episodes=20)
+_longer("suite-cartpole-balance", SuiteTask("cartpole", "balance"), 50)
+_longer("suite-cartpole-swingup", SuiteTask("cartpole", "swingup"), 100)
+_longer("suite-pendulum-swingup", SuiteTask("pendulum", "swingup"), 100)
+_longer("suite-reacher-easy", SuiteTask("reacher", "easy"), 100)
+_longer("suite-ball-in-cup-catch", SuiteTask("ball_in_cup", "catch"), 100)
+_longer("suite-finger-spin", SuiteTask("finger", "spin"), 100)
+_longer("lunar-lander", Task("LunarLanderContinuous-v3"), 150)
+_longer("half-cheetah", Task("HalfCheetah-v5"), 150)
+_longer("hopper", Task("Hopper-v5"), 150)
+_longer("walker", Task("Walker2d-v5"), 150)
+
+
+@recipe("ddpg-paper/pendulum", Task("Pendulum-v1"), steps=20_000, every=2_000)
+def _(task, seed):
+    """DDPG as Lillicrap et al. (2016) have it, without batch normalisation: 400 and 300 units, slower copies, a slower actor."""
+    from pgcourse.ddpg import paper
+
+    return paper(task.make(1), seed)
 
 
 def _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, **options):

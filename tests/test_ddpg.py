@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from pgcourse import checkpoints, lqr
-from pgcourse.ddpg import DDPG, TD3, Noise, Twins, paper
+from pgcourse.ddpg import DDPG, TD3, Noise, Twins, paper, said_and_came
 from pgcourse.networks import DeterministicPolicy, NetworkQ, one_thread
 from pgcourse.tasks import Task
 
@@ -51,6 +51,19 @@ class Quadratic(nn.Module):
     def forward(self, s, a):
         x = torch.cat([torch.as_tensor(s, dtype=float), torch.as_tensor(a, dtype=float)], dim=1)
         return (x @ self.M * x).sum(dim=1) + self.c
+
+
+class Exact(nn.Module):
+    """The Q of a gain in a linear world, in torch."""
+
+    def __init__(self, world, K):
+        super().__init__()
+        self.world, self.values, self.nothing = world, world.values(K), nn.Parameter(torch.zeros(1))
+
+    def forward(self, s, a):
+        A, B, C, R, P = (torch.from_numpy(x) for x in (self.world.A, self.world.B, self.world.C, self.world.R, self.values.P))
+        after = s @ A.T + a @ B.T
+        return -(s @ C * s).sum(1) - (a @ R * a).sum(1) - self.world.gamma * (after @ P * after).sum(1) - self.values.c
 
 
 class Counter(gymnasium.Env):
@@ -131,18 +144,7 @@ def test_with_the_exact_Q_its_step_is_the_exact_gradient():
     s = np.vstack([axes.T * np.sqrt(size)[:, None] * k for k in (1, -1)]) * np.sqrt(2)
     assert_allclose(s.T @ s / 4, world.visits(K))
 
-    class Exact(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.nothing = nn.Parameter(torch.zeros(1))
-
-        def forward(self, s, a):
-            P, c = (torch.as_tensor(x, dtype=float) for x in world.values(K))
-            A, B, C, R = (torch.from_numpy(x) for x in (world.A, world.B, world.C, world.R))
-            after = s @ A.T + a @ B.T
-            return -(s @ C * s).sum(1) - (a @ R * a).sum(1) - world.gamma * (after @ P * after).sum(1) - c
-
-    algorithm = DDPG(vector(world.env), Gain(K), Exact(), eta=1e-3, optimizer=SGD)
+    algorithm = DDPG(vector(world.env), Gain(K), Exact(world, K), eta=1e-3, optimizer=SGD)
     algorithm._improve(torch.from_numpy(s))
     assert_allclose((algorithm.policy.K.detach().numpy() - K) / 1e-3, world.gradient(K), rtol=1e-9)
 
@@ -324,6 +326,17 @@ def test_td3_moves_the_actor_and_the_copies_every_other_turn():
     assert moved == [[True, True, True], [False, False, True]] * 3
 
 
+def test_a_critic_that_says_the_truth_says_what_comes():
+    """Without wind nothing is left to chance."""
+    world, K = lqr.cart(noise=0.0), np.array([[1.0, 1.0]])
+    learner = DDPG(vector(lambda: world.env(20)), Gain(K), Exact(world, K), gamma=world.gamma)
+    said, came = said_and_came(learner, vector(lambda: world.env(1000), 3), n_steps=30, n_more=600)
+    assert said.shape == came.shape == (3, 30)
+    assert_allclose(said, came, rtol=1e-6, atol=1e-9)
+    with pytest.raises(ValueError, match=r"^env must not end, got an episode of 1000 steps$"):
+        said_and_came(learner, vector(lambda: world.env(1000)), n_steps=30, n_more=971)
+
+
 def test_the_papers_settings():
     algorithm = paper(Task("Pendulum-v1").make(1), seed=3)
     assert [tuple(w.shape) for w in algorithm.policy.parameters()][::2] == [(400, 3), (300, 400), (1, 300)]
@@ -336,6 +349,14 @@ def test_the_papers_settings():
     assert (actor["lr"], critic["lr"], actor["weight_decay"], critic["weight_decay"]) == (1e-4, 1e-3, 0, 1e-2)
     assert (algorithm.tau, algorithm.gamma, algorithm.batch_size, algorithm.replay.capacity) == (1e-3, 0.99, 64, 1_000_000)
     assert (algorithm.noise.sigma, algorithm.noise.theta) == (0.2, 0.15)
+
+
+def test_rates_are_those_of_the_steps_so_far():
+    algorithm = pendulum(eta=lambda n: 1 / n if n else 1, eta_critic=lambda n: 2 / n if n else 2)
+    for _ in range(3):
+        algorithm.update()
+        [actor], [critic] = algorithm.optimizer.param_groups, algorithm.critic_optimizer.param_groups
+        assert (actor["lr"], critic["lr"]) == (1 / algorithm.n_steps, 2 / algorithm.n_steps)
 
 
 def test_weight_decay_is_added_to_the_critics_slope():
@@ -352,6 +373,7 @@ def test_weight_decay_is_added_to_the_critics_slope():
     [
         ({"eta": 0}, "eta must be a positive number, got 0"),
         ({"eta_critic": float("nan")}, "eta_critic must be a positive number, got nan"),
+        ({"eta_critic": lambda n: -1.0}, r"eta_critic must be a positive number, got -1.0"),
         ({"gamma": 1.1}, r"gamma must be in \[0, 1\], got 1.1"),
         ({"tau": 0}, r"tau must be in \(0, 1\], got 0"),
         ({"tau": 1.5}, r"tau must be in \(0, 1\], got 1.5"),

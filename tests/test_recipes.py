@@ -44,7 +44,7 @@ def test_every_recipe_builds_and_learns_something(name):
     update = algorithm.update()
     algorithm.env.close()
     assert update.n_steps >= SMALL["batch_size"]
-    if name.startswith(("actor-critic/", "ddpg/")):  # which do not wait for the end of an episode
+    if name.startswith(("actor-critic/", "ddpg")):  # which do not wait for the end of an episode
         assert np.isfinite(update.reward)
     else:
         assert len(update.returns)
@@ -63,7 +63,7 @@ def test_every_recipe_says_what_it_is_and_has_a_budget(recipe):
 @pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
 def test_settings_are_exactly_the_keyword_only_arguments(recipe):
     code, other_defaults = function(recipe).__code__, getattr(recipe.builder, "keywords", {})
-    assert recipe.defaults == recipe.settings() == function(recipe).__kwdefaults__ | other_defaults
+    assert recipe.defaults == recipe.settings() == (function(recipe).__kwdefaults__ or {}) | other_defaults
     assert set(recipe.defaults) == set(code.co_varnames[2 : 2 + code.co_kwonlyargcount])
 
 
@@ -115,6 +115,13 @@ def test_every_setting_of_an_actor_critic_arrives(recipe):
         assert read(small(recipe, **{name: value})) == value
 
 
+def halved_after(algorithm):
+    """Steps after which both rates of DDPG are a half of what they were; None if they never are."""
+    rates = algorithm.eta, algorithm.eta_critic
+    found = {None if rate(1000) == rate(0) else round(1000 / (rate(0) / rate(1000) - 1), 6) for rate in rates}
+    return found.pop() if len(found) == 1 else found
+
+
 DDPG = [recipe for recipe in recipes.RECIPES.values() if recipe.name.startswith("ddpg/")]
 
 
@@ -123,6 +130,7 @@ def test_every_setting_of_ddpg_arrives(recipe):
     settings = {
         "eta": (0.123, lambda a: a.optimizer.param_groups[0]["lr"]),
         "eta_critic": (0.234, lambda a: a.critic_optimizer.param_groups[0]["lr"]),
+        "eta_halved": (500.0, halved_after),
         "gamma": (0.5, lambda a: a.gamma),
         "tau": (0.6, lambda a: a.tau),
         "batch_size": (3, lambda a: a.batch_size),
@@ -137,6 +145,14 @@ def test_every_setting_of_ddpg_arrives(recipe):
         value, read = settings[name]
         assert read(unchanged(recipe)) == SMALL.get(name, default)
         assert read(small(recipe, **{name: value})) == value
+
+
+def test_both_rates_of_ddpg_fall_if_they_are_told_to():
+    algorithm = small(recipes.get("ddpg/pendulum"), eta=0.3, eta_critic=0.1, eta_halved=100)
+    assert [algorithm.eta(n) for n in (0, 100, 200)] == [0.3, 0.15, 0.3 / 3]
+    assert [algorithm.eta_critic(n) for n in (0, 100, 200)] == [0.1, 0.05, 0.1 / 3]
+    with pytest.raises(ValueError, match=r"^eta_halved must be positive, got 0.0$"):
+        small(recipes.get("ddpg/pendulum"), eta_halved=0)
 
 
 def test_twins_have_different_first_weights():
@@ -214,6 +230,17 @@ def test_text_becomes_what_the_default_is(text, value):
     converted = cartpole.settings(**text)
     assert converted == cartpole.defaults | {name: value}
     assert type(converted[name]) is type(cartpole.defaults[name])
+
+
+@pytest.mark.parametrize("value", ["500", 500, 500.0])
+def test_where_nothing_is_the_default_a_number_is_wanted(value):
+    pendulum = recipes.get("ddpg/pendulum")
+    assert pendulum.defaults["eta_halved"] is None
+    assert all(pendulum.settings(eta_halved=nothing)["eta_halved"] is None for nothing in (None, "None"))
+    converted = pendulum.settings(eta_halved=value)["eta_halved"]
+    assert (type(converted), converted) == (float, 500)
+    with pytest.raises(ValueError, match=r"^eta_halved must be of type float, as its default None, got 'never'$"):
+        pendulum.settings(eta_halved="never")
 
 
 @pytest.mark.parametrize(
