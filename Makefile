@@ -9,10 +9,12 @@ EXECUTED := $(patsubst book/%,_build/jupyter_execute/book/%,$(wildcard book/*.ip
 .PHONY: book serve lab test lint unit notebooks site clean
 
 # Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all.
+# What it warns of is kept, and said last, where one looks for it.
 book: .venv/ready
 	@test -e _build/good || rm -rf _build/.doctrees
 	@rm -f _build/good
-	$(BIN)/jupyter-book build . -n -W --keep-going
+	@mkdir -p _build
+	$(BIN)/jupyter-book build . -n -W --keep-going 2>_build/warnings || { cat _build/warnings >&2; exit 1; }
 	@touch _build/good
 	@echo "The site is at file://$(CURDIR)/$(SITE)/index.html"
 
