@@ -129,6 +129,14 @@ def test_slides_named_by_a_chapter_are_on_the_slide_map(path):
     assert slides <= {i for i, row in slide_map().items() if path.stem in row}
 
 
+@pytest.mark.parametrize("page", [*sorted((ROOT / "book").glob("*.md")), *NOTEBOOKS], ids=lambda page: page.name)
+def test_a_link_into_a_chapter_names_one_of_its_sections(page):
+    """Sooner than the build, which takes minutes. A section whose name holds a formula cannot be linked to."""
+    for chapter, section in re.findall(r"\]\(([\w-]+\.ipynb)#([^)]*)\)", page.read_text(encoding="utf-8")):
+        names = re.findall(r"^## ([^$]+?)$", prose(load(ROOT / "book" / chapter)), flags=re.M)
+        assert section in [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in names]
+
+
 def slide_map():
     """Return the rows of the slide map by slide."""
     return {int(i): row for row, i in re.findall(r"^(\| (\d+) \|.*)$", (ROOT / "book/slides.md").read_text(encoding="utf-8"), flags=re.M)}
