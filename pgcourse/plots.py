@@ -99,3 +99,19 @@ def rollout(ax, moments, n_ticks=40):
     ax.set(xlim=(-1, 80), ylim=(79, -21), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax
+
+
+def body(ax, env, *, above=False, alpha=1.0):
+    """Draw the body that a MuJoCo environment holds, from the side or from ``above``: balls as discs, all else, but the ground, as rods."""
+    from matplotlib.patches import Circle
+
+    world = getattr(env.unwrapped, "physics", env.unwrapped)  # the Control Suite's, or Gymnasium's
+    model, data, seen = world.model, world.data, [0, 1] if above else [0, 2]
+    for k, kind in enumerate(model.geom_type):
+        at, size, axes = data.geom_xpos[k], model.geom_size[k], data.geom_xmat[k].reshape(3, 3).T
+        if kind == 2:  # mujoco.mjtGeom.mjGEOM_SPHERE; 0 is a plane, 3 a capsule, 5 a cylinder, 6 a box
+            ax.add_patch(Circle(at[seen], size[0], color=COLORS[1], alpha=alpha, linewidth=0))
+        elif kind > 2:
+            half = axes[size.argmax()] * size.max() if kind == 6 else axes[2] * size[1]
+            ax.plot(*np.stack([at - half, at + half])[:, seen].T, color=COLORS[0], linewidth=3, solid_capstyle="round", alpha=alpha)
+    return ax

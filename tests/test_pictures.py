@@ -5,12 +5,13 @@ import itertools
 import re
 import subprocess
 
+import gymnasium
 import imageio_ffmpeg
 import matplotlib
 import numpy as np
 import pytest
 
-from pgcourse import logistic, plots, pong, video
+from pgcourse import logistic, plots, pong, tasks, video
 from pgcourse.uncertainty import Band
 
 matplotlib.use("agg")
@@ -242,3 +243,20 @@ def test_rollout_says_who_won_and_draws_every_action(axes):
         assert word in axes.get_title()
     up, down = axes.collections[-2:]
     assert (len(up.get_segments()), len(down.get_segments())) == (11, 1)
+
+
+def test_a_body_is_drawn_where_the_simulator_has_it(axes):
+    """An arm of two rods on a table, from above; a rod with a ball at its end, from the side."""
+    arm = gymnasium.make("Reacher-v5")
+    arm.reset(seed=0)
+    plots.body(axes, arm, above=True)
+    rods = [line.get_xydata() for line in axes.lines]
+    upper, lower = (rod for rod in rods if np.isclose(np.hypot(*np.diff(rod, axis=0)[0]), 0.1))
+    shoulder, elbow = upper[np.hypot(*upper.T).argsort()]
+    np.testing.assert_allclose(shoulder, [0, 0], atol=1e-9)
+    assert np.hypot(*(lower - elbow).T).min() < 1e-9
+    np.testing.assert_allclose(axes.patches[0].center, arm.unwrapped.get_body_com("fingertip")[:2], atol=1e-9)
+    axes.clear()
+    plots.body(axes, tasks.SuiteTask("pendulum", "swingup").make(1).envs[0])
+    *_, rod = (line.get_xydata() for line in axes.lines)
+    assert np.hypot(*(rod - axes.patches[0].center).T).min() < 1e-9
