@@ -15,22 +15,19 @@ Slides 62–66; Silver et al. (2014); Lillicrap et al. (2016); Fujimoto, van Hoo
 """
 
 import copy
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
 from pgcourse.networks import DeterministicPolicy, NetworkQ, flattened
+from pgcourse.off_policy import ADAM, OffPolicy, Optimizer, rate
 from pgcourse.replay import Batch, Replay
 from pgcourse.returns import reward_to_go
-
-Optimizer = Callable[..., torch.optim.Optimizer]
-ADAM: Optimizer = functools.partial(torch.optim.Adam, fused=True)  # the same in one call, sooner
 
 
 class Noise:
@@ -70,17 +67,7 @@ class Noise:
         self.x = self.x * ~over[:, None]
 
 
-class Update(NamedTuple):
-    """What one turn of the loop saw and did."""
-
-    n_steps: int  # since the beginning
-    returns: np.ndarray  # total reward of each episode that ended
-    reward: float  # mean reward of a step
-    critic_loss: float  # half the mean square of Q(s, a) − y
-    q: float  # mean Q(s, a) over the mini-batch
-
-
-class DDPG:
+class DDPG(OffPolicy):
     """Slide 66's algorithm, its six lines in their order.
 
     Args:
@@ -129,50 +116,30 @@ class DDPG:
         space: Any = env.single_action_space
         if not (isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and space.is_bounded() and len(space.shape) == 1):
             raise ValueError(f"env must take actions of real numbers between bounds, shape (D,), got {space}")
-        if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
-            raise ValueError(f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}")
-        self.eta = eta if callable(eta) else lambda _: eta
-        self.eta_critic = eta_critic if callable(eta_critic) else lambda _: eta_critic
-        for name, first in {"eta": self.eta(0), "eta_critic": self.eta_critic(0)}.items():
-            if not 0 < first < np.inf:
-                raise ValueError(f"{name} must be a positive number, got {first}")
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1], got {gamma}")
         if not 0 < tau <= 1:
             raise ValueError(f"tau must be in (0, 1], got {tau}")
-        if not 1 <= batch_size <= min(n_random, capacity):
-            limits = f"n_random = {n_random:,} and capacity = {capacity:,}"
-            raise ValueError(f"batch_size must be at least 1, and no more than is remembered by then, {limits}, got {batch_size:,}")
-        self.env, self.policy, self.critic = env, policy, critic
+        self.policy, self.critic, self.tau = policy, critic, tau
         self.target_actor, self.target_critic = (copy.deepcopy(network).requires_grad_(False) for network in (policy, critic))
-        self.gamma, self.tau, self.batch_size, self.n_random = gamma, tau, batch_size, n_random
-        self.noise = Noise() if noise is None else noise
+        self.eta, self.eta_critic = rate("eta", eta), rate("eta_critic", eta_critic)
         networks = (critic, policy, self.target_critic, self.target_actor)
         self._w1, self._w2, self._target_w1, self._target_w2 = (flattened(network) for network in networks)
         self.optimizer = optimizer([self._w2], lr=self.eta(0), maximize=True)
         self.critic_optimizer = optimizer([self._w1], lr=self.eta_critic(0), weight_decay=weight_decay)
-        self.replay = Replay(capacity, env.single_observation_space.shape or (), space.shape)
-        self.n_steps, self.n_learnt = 0, 0
+        self.noise = Noise() if noise is None else noise
         self._low, self._high = space.low, space.high
-        self._rng = np.random.default_rng(seed)
-        self._begin()
+        replay = Replay(capacity, env.single_observation_space.shape or (), space.shape)
+        super().__init__(env, replay, gamma=gamma, batch_size=batch_size, n_random=n_random, seed=seed)
 
     def _begin(self):
-        self._s, _ = self.env.reset(seed=int(self._rng.integers(2**30)))  # drawn, for seed and seed + 1 would share environments
-        self._paid = np.zeros(self.env.num_envs)  # of each environment, in its unfinished episode
+        super()._begin()
         self.noise.begin((self.env.num_envs, *self._low.shape))
 
-    def update(self) -> Update:
-        """Act, remember, learn: one turn of slide 66's loop. Before the first one come the steps with random actions."""
-        returns: list[float] = []
-        while self.n_steps < self.n_random:
-            self._step(self._rng.uniform(self._low, self._high, (len(self._s), *self._low.shape)), returns)
-        reward = self._step(self.explore(self._s), returns)  # 1
-        batch = self.replay.sample(self.batch_size, self._rng)  # 2
-        self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps)
-        self.critic_optimizer.param_groups[0]["lr"] = self.eta_critic(self.n_steps)
-        critic_loss, q = self.learn(batch)  # 3 to 6
-        return Update(self.n_steps, np.array(returns), reward, critic_loss, q)
+    def _forget(self, over):
+        self.noise.forget(over)
+
+    def at_random(self) -> np.ndarray:
+        """Return actions drawn evenly from between the bounds, shape (n_envs, D)."""
+        return self._rng.uniform(self._low, self._high, (self.env.num_envs, *self._low.shape))
 
     def explore(self, s) -> np.ndarray:
         """Return μ(s) + noise, cut off at the bounds, shape (n_envs, D), for the states of all environments, shape (n_envs, ...)."""
@@ -181,6 +148,8 @@ class DDPG:
 
     def learn(self, batch: Batch) -> tuple[float, float]:
         """Do lines 3 to 6 with a mini-batch, wherever it comes from; return the critic's loss, and the mean of Q(s, a)."""
+        self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps)
+        self.critic_optimizer.param_groups[0]["lr"] = self.eta_critic(self.n_steps)
         s, a, r, after, terminated = (torch.from_numpy(column) for column in batch)
         y = r + self.gamma * ~terminated * self._expected(after)  # 3
         seen = self._evaluate(s, a, y)  # 4
@@ -221,41 +190,6 @@ class DDPG:
         """Let the copies follow by Polyak averaging."""
         self._target_w1.lerp_(self._w1, self.tau)
         self._target_w2.lerp_(self._w2, self.tau)
-
-    def _step(self, a: np.ndarray, returns: list[float]) -> float:
-        """Take a step in every environment, and remember it; return the mean reward, and add the returns of episodes that ended."""
-        s = self._s
-        self._s, r, terminated, truncated, info = self.env.step(a)
-        after, over = self._s, terminated | truncated
-        self._paid += r
-        if over.any():
-            after = after.copy()
-            after[over] = np.stack(info["final_obs"][over])  # not the first state of the next episode, which stands there
-            returns += self._paid[over].tolist()
-            self._paid[over] = 0
-            self.noise.forget(over)
-        self.replay.add(s, a, r, after, terminated)
-        self.n_steps += len(r)
-        return float(r.mean())
-
-    def state_dict(self) -> dict:
-        """Return a copy of all that the next updates depend on, except what the environments are in the middle of."""
-        state = {name: getattr(self, name).state_dict() for name in self._parts}
-        numbers = {"rng": self._rng.bit_generator.state, "n_steps": self.n_steps, "n_learnt": self.n_learnt}
-        return copy.deepcopy(state | numbers)
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from a state, with new episodes; those that were under way are given up.
-
-        Raises:
-            RuntimeError: if the weights have other names or shapes.
-            ValueError: if the replay has.
-        """
-        for name in self._parts:
-            getattr(self, name).load_state_dict(copy.deepcopy(state[name]))
-        self.n_steps, self.n_learnt = state["n_steps"], state["n_learnt"]
-        self._rng.bit_generator.state = state["rng"]
-        self._begin()
 
     _parts = ("policy", "critic", "target_actor", "target_critic", "optimizer", "critic_optimizer", "replay")
 

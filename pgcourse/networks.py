@@ -1,7 +1,7 @@
 """Networks, linear functions and tables that turn a state into a policy π(·∣s) or an action μ(s), or into what is to be expected of it:
 v(s), and q(s, a).
 
-Slides 3, 12–15, 24, 57–60 and 63–65.
+Slides 2, 3, 12–15, 24, 57–60 and 63–65.
 """
 
 import contextlib
@@ -268,6 +268,52 @@ class PixelSoftmaxPolicy(PixelPolicy):
     def logits(self, s) -> Tensor:
         """Return z, shape (N, K)."""
         return self.hidden(s) @ self.w2 + self.b2
+
+
+class ValuePolicy(nn.Module):
+    """Takes the action of which its network thinks most: Q(s, ·), shape (N, K), is what the network would give a softmax.
+
+    So it is the same network as a policy's, with the same weights in the beginning. Only what its outputs mean is another.
+
+    Args:
+        network: a ``Policy``.
+
+    Slide 2.
+    """
+
+    stochastic = False  # nothing is drawn
+
+    def __init__(self, network: Policy):
+        super().__init__()
+        self.network = network
+
+    def q(self, s) -> Tensor:
+        """Return Q(s, ·), shape (N, K), for states s, shape (N, ...).
+
+        Raises:
+            ValueError: if the states have another shape.
+        """
+        return self.network.logits(s)
+
+    @torch.no_grad()
+    def greedy(self, s) -> np.ndarray:
+        """Return the best action for each state, the first of equals: integers, shape (N,).
+
+        Raises:
+            ValueError: if the states have another shape, or the network gives values that are not finite.
+        """
+        q = self.q(s).numpy()
+        if not np.isfinite(q).all():
+            raise ValueError(f"the policy must give finite values, got {q[~np.isfinite(q)][0]}; a smaller eta may help")
+        return q.argmax(axis=1)
+
+    def sample(self, s, rng: np.random.Generator) -> np.ndarray:
+        """Return the best action too: there is nothing to draw.
+
+        Raises:
+            ValueError: as ``greedy``.
+        """
+        return self.greedy(s)
 
 
 class GaussianPolicy(nn.Module):
