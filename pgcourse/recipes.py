@@ -347,6 +347,46 @@ def _(task, seed):
     return paper(task.make(1), seed)
 
 
+@recipe("dqn/cartpole", Task("CartPole-v1"), steps=50_000, every=5_000)
+def _dqn(
+    task,
+    seed,
+    *,
+    eta=0.0023,
+    eta_halved=20_000,
+    gamma=0.99,
+    epsilon=0.04,
+    n_exploring=8_000,
+    copied=128,
+    every=2,
+    batch_size=64,
+    capacity=100_000,
+    n_random=1000,
+    n_hidden=256,
+):
+    """DQN, two layers of 256 hidden units: a turn every other step, ε and the learning rate falling."""
+    from pgcourse.dqn import DQN
+    from pgcourse.networks import SoftmaxPolicy, ValuePolicy
+
+    env = task.make(1)
+    [n_inputs], n_actions = env.single_observation_space.shape, int(env.single_action_space.n)
+    policy = ValuePolicy(SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=2, seed=seed))
+    options = {"eta": functools.partial(harmonic, eta, eta_halved), "epsilon": functools.partial(falling, epsilon, n_exploring)}
+    options |= {"gamma": gamma, "copied": copied, "every": every, "batch_size": batch_size, "capacity": capacity, "n_random": n_random}
+    return DQN(env, policy, **options, seed=seed)
+
+
+def falling(epsilon: float, n_exploring: int, n_steps: int) -> float:
+    """Return a probability that falls in a straight line from 1 to ε in the first so many steps, and stays there.
+
+    Raises:
+        ValueError: if ``n_exploring`` is below 1.
+    """
+    if n_exploring < 1:
+        raise ValueError(f"n_exploring must be at least 1, got {n_exploring}")
+    return 1 - (1 - epsilon) * min(n_steps / n_exploring, 1)
+
+
 def _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, **options):
     from pgcourse.reinforce import Reinforce
 

@@ -44,7 +44,7 @@ def test_every_recipe_builds_and_learns_something(name):
     update = algorithm.update()
     algorithm.env.close()
     assert update.n_steps >= SMALL["batch_size"]
-    if name.startswith(("actor-critic/", "ddpg")):  # which do not wait for the end of an episode
+    if name.startswith(("actor-critic/", "ddpg", "dqn/")):  # which do not wait for the end of an episode
         assert np.isfinite(update.reward)
     else:
         assert len(update.returns)
@@ -153,6 +153,35 @@ def test_both_rates_of_ddpg_fall_if_they_are_told_to():
     assert [algorithm.eta_critic(n) for n in (0, 100, 200)] == [0.1, 0.05, 0.1 / 3]
     with pytest.raises(ValueError, match=r"^eta_halved must be positive, got 0.0$"):
         small(recipes.get("ddpg/pendulum"), eta_halved=0)
+
+
+DQN = [recipe for recipe in recipes.RECIPES.values() if recipe.name.startswith("dqn/")]
+
+
+@pytest.mark.parametrize("recipe", DQN, ids=lambda recipe: recipe.name)
+def test_every_setting_of_dqn_arrives(recipe):
+    settings = {
+        "eta": (0.123, lambda a: a.eta(0)),
+        "eta_halved": (500, lambda a: round(1000 / (a.eta(0) / a.eta(1000) - 1), 6)),
+        "gamma": (0.5, lambda a: a.gamma),
+        "epsilon": (0.25, lambda a: a.epsilon(10**9)),
+        "n_exploring": (500, lambda a: next(n for n in range(1000) if a.epsilon(n) == a.epsilon(10**9))),
+        "copied": (7, lambda a: a.copied),
+        "every": (3, lambda a: a.every),
+        "batch_size": (3, lambda a: a.batch_size),
+        "capacity": (777, lambda a: a.replay.capacity),
+        "n_random": (99, lambda a: a.n_random),
+        "n_hidden": (12, lambda a: a.policy.network.layers[0].out_features),
+    }
+    assert set(settings) == set(recipe.defaults)
+    for name, (value, read) in settings.items():
+        assert read(small(recipe, **{name: value})) == value
+
+
+def test_the_odd_actions_become_rarer_in_a_straight_line():
+    assert [recipes.falling(0.2, 100, n) for n in (0, 50, 100, 1000)] == pytest.approx([1, 0.6, 0.2, 0.2])
+    with pytest.raises(ValueError, match=r"^n_exploring must be at least 1, got 0$"):
+        recipes.get("dqn/cartpole").build(0, n_exploring=0)
 
 
 def test_twins_have_different_first_weights():
