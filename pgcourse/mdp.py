@@ -507,6 +507,22 @@ def fog() -> MDP:
     return MDP(P, r, np.eye(4)[0], absorbing=np.arange(4) == 3, x=np.array([0, 1, 1, 0]))
 
 
+def treasure() -> MDP:
+    """Return five places in a row, the second and the fourth of which look alike, and actions west, east, dig; γ is 0.9.
+
+    Digging brings 10 in the middle and costs 10 at both ends, and ends the episode there; any other action costs 1, and so does digging
+    where nothing is to be found. Episodes begin in the first place twice as often as in the second, the fourth or the last.
+
+    After Silver (2015), lecture 7: the aliased grid world.
+    """
+    P, r = np.zeros((6, 3, 6)), np.full((6, 3), -1.0)
+    for s in range(5):
+        P[s, 0, max(s - 1, 0)] = P[s, 1, min(s + 1, 4)] = P[s, 2, s if s % 2 else 5] = 1
+    P[5, :, 5] = 1
+    r[[0, 2, 4], 2] = -10, 10, -10
+    return MDP(P, r, np.array([2, 1, 0, 1, 1, 0]) / 5, 0.9, absorbing=np.arange(6) == 5, x=np.array([0, 1, 2, 1, 3, 0]))
+
+
 def random_walk(n: int = 5, left: float = 0.0) -> MDP:
     """Return n states in a row with an end beyond each side; leaving by the right one pays 1, by the left one ``left``, nothing else.
 

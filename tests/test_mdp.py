@@ -20,7 +20,7 @@ from scipy.optimize import linprog, minimize
 from scipy.stats import chi2
 from worlds import episodes_by_hand, pi_by_hand, values_and_visits_by_hand, worlds
 
-from pgcourse.mdp import MDP, access_control, chain, corridor, fog, grid, random_mdp, random_walk
+from pgcourse.mdp import MDP, access_control, chain, corridor, fog, grid, random_mdp, random_walk, treasure
 from pgcourse.networks import TabularPolicy, one_thread
 from pgcourse.reinforce import Reinforce
 from pgcourse.returns import reward_to_go
@@ -36,6 +36,7 @@ WORLDS = {
     "corridor, for 5 steps": corridor(horizon=5),
     "grid": grid(),
     "fog": fog(),
+    "treasure": treasure(),
     "random": random_mdp(4, 3, np.random.default_rng(0), horizon=6, n_seen=2),
 }
 
@@ -219,6 +220,16 @@ class TestKnown:
             for a, (to, blown) in enumerate(of_s):
                 assert_allclose(grid(0.3).P[s, a], 0.7 * np.eye(9)[to] + 0.3 * np.eye(9)[blown])
 
+    def test_treasure_by_hand(self):
+        """Who goes east where two places look alike gets to the middle from the west, and from the other never."""
+        world, sure = treasure(), 1000 * np.eye(3)
+        for_ever = -1 / (1 - 0.9)
+        east = sure[[1, 1, 2, 0]]  # to the middle from the west; from the fourth place to the last and back
+        first, second = -1 - 0.9 + 0.81 * 10, -1 + 0.9 * 10
+        assert world.J(east) == pytest.approx(0.4 * first + 0.2 * second + 0.4 * for_ever)
+        assert world.J(sure[[2, 1, 2, 2]]) == pytest.approx(0.4 * -10 + 0.2 * second + 0.2 * (-1 + 0.9 * -10) + 0.2 * -10)
+        assert world.J(sure[[2, 2, 2, 2]]) == pytest.approx(0.6 * -10 + 0.4 * for_ever)
+
     def test_fog_by_hand(self):
         """J = pq + 2(1−p)(1−q), with p and q the probabilities of left at the first and the second fork."""
         world = fog()
@@ -346,6 +357,7 @@ class TestSample:
         world = {
             "chain": chain(4, 0.9),
             "fog": fog(),
+            "treasure": treasure(),
             "forward": forward(5),
             "ends early": dataclasses.replace(random_mdp(3, 2, rng, horizon=3), absorbing=[False, False, True], start=[0.3, 0.7, 0]),
         }[name]
@@ -455,6 +467,7 @@ class TestEnv:
         world = {
             "chain": chain(),
             "fog": fog(),
+            "treasure": treasure(),
             "ends early": dataclasses.replace(random_mdp(3, 2, rng, horizon=3), absorbing=[False, True, False], start=[0.3, 0, 0.7]),
         }[name]
         w = rng.normal(size=(world.n_seen, 2))
