@@ -144,6 +144,7 @@ def slide_map():
 
 def test_the_slide_map_has_every_slide_and_names_functions_and_tests_that_exist():
     assert list(slide_map()) == list(range(1, 67))
+    assert all("](" in row for row in slide_map().values())
     named = 0
     for row in slide_map().values():
         functions, tests = row.split(" | ")[-2:]

@@ -533,6 +533,9 @@ def test_a_shipped_policy_plays_as_recorded(record):
         ("ddpg/mountain-car", 5, 90),
         ("ddpg/inverted-pendulum", 5, 990),
         ("ddpg/inverted-double-pendulum", 5, 9000),
+        ("ddpg/suite-cartpole-balance", 5, 850),
+        ("ddpg/suite-pendulum-swingup", 5, 660),
+        ("dqn/cartpole", 10, 475),
     ],
 )
 def test_recorded_policies_are_as_good_as_the_book_says(name, n_seeds, least):
@@ -556,7 +559,7 @@ def test_recorded_queues_earn_within_one_per_cent_of_the_best_there_is():
 
 COMPARED = list(records.find(records.COMPARED))
 BUDGETS = {"settings": 300_000, "credits": 300_000, "critics": 200_000, "horizons": 200_000, "layers": 3_000_000}
-BUDGETS |= {"parts": 10_000, "knobs": 10_000, "double": 50_000}
+BUDGETS |= {"parts": 10_000, "knobs": 10_000, "double": 50_000, "ten": 300_000}
 
 
 def seeds(folder):
@@ -600,6 +603,15 @@ def test_ddpg_is_compared_with_itself_but_for_a_part_or_a_knob(folder, n_ways, n
     assert all(group == list(range(n_seeds)) for group in groups.values()), groups
     rates = {"eta", "eta_critic"}
     assert all(len(record.changed) == 1 or set(record.changed) == rates for record in records.find(records.COMPARED / folder))
+
+
+def test_who_is_compared_with_dqn_is_judged_as_often():
+    """Three forms of REINFORCE and an actor–critic, ten seeds each, at least as many steps as DQN's ten; a 475 is seen when it comes."""
+    groups = seeds("ten")
+    assert len(groups) == 4
+    assert all(group == list(range(10)) for group in groups.values()), groups
+    every = [record.about["every"] for record in (*records.find(records.COMPARED / "ten"), *records.load("dqn/cartpole"))]
+    assert set(every) == {5000}
 
 
 @pytest.mark.parametrize("record", COMPARED, ids=lambda record: record.folder.relative_to(records.COMPARED).as_posix())
