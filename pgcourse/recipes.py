@@ -371,8 +371,9 @@ def _dqn(
     env = task.make(1)
     [n_inputs], n_actions = env.single_observation_space.shape, int(env.single_action_space.n)
     policy = ValuePolicy(SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=2, seed=seed))
-    options = {"eta": functools.partial(harmonic, eta, eta_halved), "epsilon": functools.partial(falling, epsilon, n_exploring)}
-    options |= {"gamma": gamma, "copied": copied, "every": every, "batch_size": batch_size, "capacity": capacity, "n_random": n_random}
+    rates = {"eta": functools.partial(harmonic, eta, eta_halved), "epsilon": functools.partial(falling, epsilon, n_exploring)}
+    memory = {"batch_size": batch_size, "capacity": capacity, "n_random": n_random}
+    options: dict[str, Any] = rates | memory | {"gamma": gamma, "copied": copied, "every": every}
     return DQN(env, policy, **options, seed=seed)
 
 
