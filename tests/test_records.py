@@ -534,6 +534,7 @@ def test_a_shipped_policy_plays_as_recorded(record):
         ("ddpg/inverted-pendulum", 5, 990),
         ("ddpg/inverted-double-pendulum", 5, 9000),
         ("ddpg/suite-cartpole-balance", 5, 850),
+        ("ddpg/suite-cartpole-swingup", 5, 690),
         ("ddpg/suite-pendulum-swingup", 5, 660),
         ("dqn/cartpole", 10, 475),
     ],
