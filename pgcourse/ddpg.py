@@ -68,7 +68,7 @@ class Noise:
 
 
 class DDPG(OffPolicy):
-    """Slide 66's algorithm, its six lines in their order.
+    """Slide 66's algorithm, its six lines in their order: 1 and 2 are ``OffPolicy.update``, 3 to 6 are ``learn``.
 
     Args:
         env: a Gymnasium vector environment whose actions are real numbers between bounds, and that resets itself in the step that ends an

@@ -89,9 +89,7 @@ class Policy(nn.Module):
         Slides 3 and 24.
         """
         logits = self.logits(s)
-        z = logits.numpy()
-        if not np.isfinite(z).all():
-            raise ValueError(f"the policy must give finite scores, got {z[~np.isfinite(z)][0]}; a smaller eta may help")
+        _finite("scores", logits.numpy())
         return logits.softmax(dim=1).numpy()
 
     def sample(self, s, rng: np.random.Generator) -> np.ndarray:
@@ -302,10 +300,7 @@ class ValuePolicy(nn.Module):
         Raises:
             ValueError: if the states have another shape, or the network gives values that are not finite.
         """
-        q = self.q(s).numpy()
-        if not np.isfinite(q).all():
-            raise ValueError(f"the policy must give finite values, got {q[~np.isfinite(q)][0]}; a smaller eta may help")
-        return q.argmax(axis=1)
+        return _finite("values", self.q(s).numpy()).argmax(axis=1)
 
     def sample(self, s, rng: np.random.Generator) -> np.ndarray:
         """Return the best action too: there is nothing to draw.
@@ -374,10 +369,7 @@ class GaussianPolicy(nn.Module):
         Raises:
             ValueError: if the states have another shape, or the network gives means that are not finite.
         """
-        mu = self._mu(s).numpy()
-        if not np.isfinite(mu).all():
-            raise ValueError(f"the policy must give finite means, got {mu[~np.isfinite(mu)][0]}; a smaller eta may help")
-        return mu
+        return _finite("means", self._mu(s).numpy())
 
     def _mu(self, s) -> Tensor:
         return _through(self.layers, s)
@@ -516,10 +508,7 @@ class DeterministicPolicy(nn.Module):
         Raises:
             ValueError: if the states have another shape, or the network gives actions that are not finite.
         """
-        mu = self(s).numpy()
-        if not np.isfinite(mu).all():
-            raise ValueError(f"the policy must give finite actions, got {mu[~np.isfinite(mu)][0]}; a smaller eta may help")
-        return mu.clip(self._low, self._high)  # which rounding may pass
+        return _finite("actions", self(s).numpy()).clip(self._low, self._high)  # which rounding may pass
 
     def sample(self, s, rng: np.random.Generator) -> np.ndarray:
         """Return μ(s) too: there is nothing to draw.
@@ -577,6 +566,13 @@ class NetworkQ(nn.Module):
             return _through(self.layers, torch.cat([s, a], dim=1)).squeeze(1)
         h = _through(self.layers[:2], s)
         return _through(self.layers[2:], torch.cat([h, a], dim=1)).squeeze(1)
+
+
+def _finite(name, x) -> np.ndarray:
+    """Return what a policy gave, if it is finite."""
+    if not np.isfinite(x).all():
+        raise ValueError(f"the policy must give finite {name}, got {x[~np.isfinite(x)][0]}; a smaller eta may help")
+    return x
 
 
 def _at_least(**sizes):

@@ -35,7 +35,7 @@ class OffPolicy:
 
     Args:
         env: a Gymnasium vector environment that resets itself in the step that ends an episode (``AutoresetMode.SAME_STEP``).
-        replay: empty, of at least ``batch_size``.
+        replay: empty, with room for at least ``batch_size``.
         gamma: discount per step, 0 ≤ γ ≤ 1.
         batch_size: transitions in a mini-batch, at least 1.
         n_random: steps with actions drawn evenly from all that are allowed, before the first turn, at least ``batch_size``.

@@ -371,13 +371,13 @@ def _dqn(
     env = task.make(1)
     [n_inputs], n_actions = env.single_observation_space.shape, int(env.single_action_space.n)
     policy = ValuePolicy(SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=2, seed=seed))
-    rates = {"eta": functools.partial(harmonic, eta, eta_halved), "epsilon": functools.partial(falling, epsilon, n_exploring)}
+    rates = {"eta": functools.partial(harmonic, eta, eta_halved), "epsilon": functools.partial(linear, epsilon, n_exploring)}
     memory = {"batch_size": batch_size, "capacity": capacity, "n_random": n_random}
     options: dict[str, Any] = rates | memory | {"gamma": gamma, "copied": copied, "every": every}
     return DQN(env, policy, **options, seed=seed)
 
 
-def falling(epsilon: float, n_exploring: int, n_steps: int) -> float:
+def linear(epsilon: float, n_exploring: int, n_steps: int) -> float:
     """Return a probability that falls in a straight line from 1 to ε in the first so many steps, and stays there.
 
     Raises:

@@ -179,7 +179,7 @@ def test_every_setting_of_dqn_arrives(recipe):
 
 
 def test_the_odd_actions_become_rarer_in_a_straight_line():
-    assert [recipes.falling(0.2, 100, n) for n in (0, 50, 100, 1000)] == pytest.approx([1, 0.6, 0.2, 0.2])
+    assert [recipes.linear(0.2, 100, n) for n in (0, 50, 100, 1000)] == pytest.approx([1, 0.6, 0.2, 0.2])
     with pytest.raises(ValueError, match=r"^n_exploring must be at least 1, got 0$"):
         recipes.get("dqn/cartpole").build(0, n_exploring=0)
 
