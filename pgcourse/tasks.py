@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Env, Wrapper
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from pgcourse.mdp import access_control
@@ -222,24 +223,30 @@ class SuiteTask(Task):
     Args:
         world: such as "cartpole".
         goal: such as "swingup".
+        seen: what is made of a state before anybody sees it, a function of its numbers; nothing, unless given.
 
     Whoever makes it is told by a ``ValueError`` if the suite has no such task, by a ``RuntimeError`` if the suite is not installed.
 
     On no slide; Tassa et al. (2018). Lillicrap et al. (2016) had its forerunners.
     """
 
-    def __init__(self, world: str, goal: str):
-        self.world, self.goal = world, goal
+    def __init__(self, world: str, goal: str, seen: Callable[[np.ndarray], np.ndarray] | None = None):
+        self.world, self.goal, self.seen = world, goal, seen
         self.name = f"{world}-{goal}"
 
     def _one(self, **options):
-        from gymnasium.wrappers import FlattenObservation
+        from gymnasium.wrappers import FlattenObservation, TransformObservation
 
         with _mujoco(self.name):
             from dm_control import suite
             from shimmy import DmControlCompatibilityV0
 
-            return FlattenObservation(DmControlCompatibilityV0(suite.load(self.world, self.goal), **options))
+            env = FlattenObservation(DmControlCompatibilityV0(suite.load(self.world, self.goal), **options))
+        if self.seen is None:
+            return env
+        space: Any = env.observation_space
+        shape = self.seen(np.zeros(space.shape)).shape
+        return TransformObservation(env, self.seen, Box(-np.inf, np.inf, shape, space.dtype))
 
     @property
     def fps(self):

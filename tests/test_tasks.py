@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from pgcourse import pong
+from pgcourse import pong, recipes
 from pgcourse.mdp import access_control
 from pgcourse.tasks import LONGEST, EndlessTask, PendulumTask, PongTask, QueueTask, SuiteTask, Task
 
@@ -250,6 +250,21 @@ def test_the_control_suite_is_played_as_it_is():
     assert [i for i, (_, truncated) in enumerate(ends) if truncated.any()] == [999]
     env.close()
     assert (task.name, task.fps, SuiteTask("reacher", "easy").fps) == ("cartpole-swingup", 100, 50)
+
+
+def test_states_of_the_suite_can_be_seen_otherwise():
+    """As recipes do it with the reacher, whose shoulder a torque to one side turns round and round."""
+    task = recipes.get("ddpg/suite-reacher-easy").task
+    envs = [SuiteTask("reacher", "easy").make(2), task.make(2)]
+    (bare, _), (seen, _) = (env.reset(seed=1) for env in envs)
+    for _ in range(300):
+        assert (seen.shape, seen.dtype) == ((2, *envs[1].single_observation_space.shape), bare.dtype)
+        expected = np.column_stack([np.cos(bare[:, 0]), np.sin(bare[:, 0]), bare[:, 1], 20 * bare[:, 2:4], bare[:, 4:] / 2])
+        np.testing.assert_allclose(seen, expected, rtol=1e-12)
+        (bare, *_), (seen, *_) = (env.step(np.tile([0.3, 0.0], (2, 1))) for env in envs)
+    assert (bare[:, 0] > 2 * np.pi).all()
+    for env in envs:
+        env.close()
 
 
 def test_old_models_are_used_in_silence(capfd, caplog, tmp_path, monkeypatch):
