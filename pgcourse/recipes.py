@@ -325,7 +325,7 @@ def _longer(name, task, thousands, n_episodes=5, **settings):
 
 
 def _near(s):
-    """Return what the suite's reacher is in with numbers of like sizes: a shoulder that turns without end, a wrist, two ways, two speeds."""
+    """Return a state of the suite's reacher in numbers of like sizes: a shoulder that turns without end, a wrist, two ways, two speeds."""
     return np.array([np.cos(s[0]), np.sin(s[0]), s[1], *20 * s[2:4], *s[4:] / 2])
 
 
