@@ -58,7 +58,7 @@ def check(number: str, function: Callable) -> Verdict:
     tried = [_try(function, case) for case in cases]
     title = f"Exercise {number}, {answer.__name__}:"
     if all(_nothing(got) for got in tried):
-        return Verdict(False, f"{title} not written yet. Fill it in, and run this cell again.")
+        return Verdict(False, f"{title} not written yet.\nFill it in, and run this cell again.")
     good = [_same(got, right) for got, right in zip(tried, expected, strict=True)]
     if all(good):
         return Verdict(True, f"{title} right, in all of {len(cases)} cases.")
@@ -68,7 +68,7 @@ def check(number: str, function: Callable) -> Verdict:
     said = "\n".join(
         [f"{title} not yet; right in {sum(good)} of {len(cases)} cases. For", *(textwrap.indent(one, "    ") for one in about)]
     )
-    return Verdict(False, f"{said}\n{_looks_like(tried, expected, cases, mistakes, good)}")
+    return Verdict(False, f"{said}\n{textwrap.fill(_looks_like(tried, expected, cases, mistakes, good), 80)}")
 
 
 def _try(function, case):

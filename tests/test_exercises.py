@@ -15,15 +15,16 @@ CHAPTERS = {path.name[1]: nbformat.read(path, as_version=4).cells for path in so
 MISTAKES = [(number, sentence, wrong) for number, exercise in EXERCISES.items() for sentence, wrong in exercise.mistakes]
 
 
-def last_line(verdict):
-    return verdict.text.splitlines()[-1]
+def end(verdict):
+    """What it says after the case, in one line."""
+    return " ".join(line for line in verdict.text.splitlines()[1:] if not line.startswith(" "))
 
 
 @pytest.mark.parametrize(("number", "sentence", "wrong"), MISTAKES, ids=lambda x: x if isinstance(x, str) and len(x) == 3 else "")
 def test_each_mistake_is_told_from_all_others(number, sentence, wrong):
     verdict = check(number, wrong)
     assert not verdict.right
-    assert last_line(verdict) == sentence
+    assert end(verdict) == sentence
 
 
 def test_no_two_mistakes_of_an_exercise_are_called_the_same():
@@ -77,7 +78,7 @@ def right(r, gamma):
 def test_mistakes_that_can_be_made_anywhere(wrong, said):
     verdict = check("4.4", wrong)
     assert not verdict.right
-    assert last_line(verdict).startswith(said)
+    assert end(verdict).startswith(said)
 
 
 def test_a_verdict_shows_the_first_case_that_went_wrong():
@@ -101,7 +102,7 @@ def test_what_returns_nothing_is_not_written_yet():
     for stub in (unfinished, lambda r, gamma: None):
         verdict = check("4.4", stub)
         assert not verdict.right
-        assert verdict.text == "Exercise 4.4, to_go: not written yet. Fill it in, and run this cell again."
+        assert verdict.text == "Exercise 4.4, to_go: not written yet.\nFill it in, and run this cell again."
 
 
 @pytest.mark.parametrize(
