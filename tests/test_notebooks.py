@@ -1,4 +1,4 @@
-"""The conventions that every chapter keeps; what the chapters compute is checked by executing them."""
+"""The conventions that every notebook keeps, and those that every chapter does; what the chapters compute is checked by executing them."""
 
 import ast
 import importlib
@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+CHAPTERS = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
 MAX_LINES = 15
 
 
@@ -35,6 +36,11 @@ def prose(cells):
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def cells(request):
+    return load(request.param)
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+def chapter(request):
     return load(request.param)
 
 
@@ -91,35 +97,35 @@ def test_the_setup_cell_is_not_stale(path, monkeypatch):
     assert first["metadata"]["tags"] == ["remove-cell"]
 
 
-def test_a_chapter_opens_and_closes_as_all_do(cells):
-    text = prose(cells)
+def test_a_chapter_opens_and_closes_as_all_do(chapter):
+    text = prose(chapter)
     for opening in ("**The question.**", "**Slides**", "**Afterwards you can**", "**It takes**"):
         assert opening in text.split("\n## ")[0]
     endings = re.findall(r"^## (.*)$", text, flags=re.M)[-4:]
     assert endings == ["What we checked", "Exercises", "Where we depart from the slides", "Further reading"]
 
 
-def test_exercises_have_solutions(cells):
-    exercises = prose(cells).split("## Exercises")[1].split("\n## ")[0]
+def test_exercises_have_solutions(chapter):
+    exercises = prose(chapter).split("## Exercises")[1].split("\n## ")[0]
     numbers = re.findall(r"^\*\*(\d+\.\d+)\*\*", exercises, flags=re.M)
     assert len(numbers) >= 3
     assert exercises.count("<summary>Solution</summary>") == len(numbers)  # folds here, in JupyterLab and in Colab
 
 
-def test_equations_are_numbered_in_order_and_references_point_at_them(cells):
-    text = prose(cells)
+def test_equations_are_numbered_in_order_and_references_point_at_them(chapter):
+    text = prose(chapter)
     numbers = re.findall(r"\\tag\{(\d+\.\d+)\}", text)
-    chapter = numbers[0].split(".")[0]
-    assert numbers == [f"{chapter}.{i}" for i in range(1, len(numbers) + 1)]
-    for reference in re.findall(rf"\(({chapter}\.\d+)\)", text):
+    first = numbers[0].split(".")[0]
+    assert numbers == [f"{first}.{i}" for i in range(1, len(numbers) + 1)]
+    for reference in re.findall(rf"\(({first}\.\d+)\)", text):
         assert reference in numbers
 
 
-def test_claims_are_asserted(cells):
-    assert sum("assert " in source(cell) for cell in code(cells)) >= 5
+def test_claims_are_asserted(chapter):
+    assert sum("assert " in source(cell) for cell in code(chapter)) >= 5
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_slides_named_by_a_chapter_are_on_the_slide_map(path):
     """The chapter's head says which slides it follows; the map leads from each of them to the chapter."""
     head = re.search(r"^\*\*Slides\*\* (.*?)[:.]", prose(load(path)), flags=re.M).group(1)

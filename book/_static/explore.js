@@ -18,3 +18,6 @@ for (const figure of document.querySelectorAll("figure.explore")) {
   figure.addEventListener("input", show);
   show();
 }
+
+// A film in a cell with this tag begins by itself, unless the reader does not like things that move.
+if (!matchMedia("(prefers-reduced-motion: reduce)").matches) document.querySelectorAll(".tag_autoplay video").forEach(film => film.play());
