@@ -1,4 +1,4 @@
-# make book · make serve · make lab · make test · make lint · make clean: each sets up what it needs.
+# make book · make serve · make pdf · make lab · make test · make lint · make clean: each sets up what it needs.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
@@ -6,7 +6,7 @@ SITE := _build/html
 EXECUTED := $(patsubst book/%,_build/jupyter_execute/book/%,$(wildcard book/*.ipynb))
 
 .NOTPARALLEL:
-.PHONY: book serve lab test lint unit notebooks site clean
+.PHONY: book serve pdf lab test lint unit notebooks site clean
 
 # Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all.
 # What it warns of is kept, and said last, where one looks for it.
@@ -21,6 +21,11 @@ book: .venv/ready
 serve: book
 	@echo "The site is at http://localhost:$(PORT) until you press Ctrl-C"
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
+
+# The executed notebooks are those of the site.
+pdf: book
+	$(BIN)/jupyter-book build . --builder singlehtml
+	PYTHONPATH=tests $(BIN)/python book/_ext/pdf.py
 
 lab: .venv/ready
 	$(BIN)/jupyter lab book
