@@ -236,6 +236,15 @@ def test_nothing_went_wrong_meanwhile(visit):
     assert visit.trouble == []
 
 
+def test_it_has_a_card_for_those_who_share_it(name):
+    """At the address at which GitHub publishes the repository."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    *_, owner, project = config["repository"]["url"].split("/")
+    address = parse(SITE / f"{name}.html").find("meta", property="og:image")["content"]
+    assert address.startswith(f"https://{owner}.github.io/{project}/")
+    assert (SITE / address.split(f".io/{project}/")[1]).stat().st_size < 100_000
+
+
 def test_without_script_each_figure_shows_one_frame(name, site, chromium):
     if not parse(SITE / f"{name}.html").select("figure.explore"):
         return
