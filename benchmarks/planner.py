@@ -29,6 +29,7 @@ KIND = mujoco.mjtState.mjSTATE_INTEGRATION
 BALANCED = ("ddpg/inverted-pendulum", "ddpg/inverted-double-pendulum")  # plans drawn at random are too rough for these
 HINTS: dict[str, Callable] = {  # what a plan is paid besides, where rewards begin beyond what it sees; nobody is paid for it in the end
     "ddpg/suite-pendulum-swingup": lambda physics: physics.pole_vertical(),
+    "ddpg/suite-finger-spin": lambda physics: min(max(0.0, -physics.hinge_velocity() / 15), 1.0),  # paid from 15 radians a second on
 }
 N_RANDOM = 20  # episodes with random actions
 TASKS = [name for name in recipes.RECIPES if name.startswith("ddpg/")]
