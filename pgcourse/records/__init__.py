@@ -145,7 +145,8 @@ class Record:
             seed: of these episodes.
 
         Returns:
-            The difference and its interval by Welch (1947), whose two samples each have their own variance.
+            The difference and its interval by Student (1908), with one variance for both samples: if the record is true, they are of one
+            distribution. A variance of its own would make a few episodes that happen to end alike too sure of themselves.
 
         Raises:
             ValueError: if ``n_episodes`` < 2, or the run has not finished or its weights are damaged.
@@ -157,11 +158,11 @@ class Record:
         recorded = self.scores
         played = recipes.get(self.name).evaluate(self.policy(), n_episodes, seed)
         difference = played.mean() - self.score
-        parts = [x.var(ddof=1) / len(x) for x in (played, recorded)]
-        error = float(np.sqrt(sum(parts)))
+        freedom = len(played) + len(recorded) - 2
+        squares = sum(((x - x.mean()) ** 2).sum() for x in (played, recorded))
+        error = float(np.sqrt(squares / freedom * (1 / len(played) + 1 / len(recorded))))
         if error == 0:
             return Verdict(self.score, played.mean(), difference, difference, float(difference == 0))
-        freedom = sum(parts) ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, (played, recorded), strict=True))
         half = t.ppf(0.975, freedom) * error
         return Verdict(self.score, played.mean(), difference - half, difference + half, 2 * t.sf(abs(difference) / error, freedom))
 
