@@ -9,7 +9,7 @@ On no slide.
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,10 +65,10 @@ def check(number: str, function: Callable) -> Verdict:
     k = good.index(False)
     about = [f"{name} = {_shown(value)}" for name, value in zip(inspect.signature(answer).parameters, cases[k], strict=True)]
     about += [f"expected: {_shown(expected[k])}", f"returned: {_shown(tried[k])}"]
-    said = "\n".join(
-        [f"{title} not yet; right in {sum(good)} of {len(cases)} cases. For", *(textwrap.indent(one, "    ") for one in about)]
-    )
-    return Verdict(False, f"{said}\n{textwrap.fill(_looks_like(tried, expected, cases, mistakes, good), 80)}")
+    lines = [f"{title} not yet; right in {sum(good)} of {len(cases)} cases. For"]
+    lines += [textwrap.indent(one, "    ") for one in about]
+    lines += [textwrap.fill(_looks_like(tried, expected, cases, mistakes, good), 80)]
+    return Verdict(False, "\n".join(lines))
 
 
 def _try(function, case):
@@ -91,8 +91,10 @@ def _nothing(got) -> bool:
     return got is None or isinstance(got, NotImplementedError)
 
 
-def _same(got, right) -> bool:
-    return isinstance(got, np.ndarray) and got.shape == right.shape and np.allclose(got, right, rtol=1e-6, atol=1e-9)
+def _same(got, other) -> bool:
+    if not (isinstance(got, np.ndarray) and isinstance(other, np.ndarray) and got.shape == other.shape):
+        return False
+    return np.allclose(got, other, rtol=1e-6, atol=1e-9, equal_nan=True)
 
 
 def _shown(value) -> str:
@@ -107,7 +109,7 @@ def _shown(value) -> str:
 def _looks_like(tried, expected, cases, mistakes, good) -> str:
     """Return a sentence on the kind of mistake."""
     for sentence, wrong in mistakes:
-        if all(_alike(got, _try(wrong, case)) for got, case in zip(tried, cases, strict=True)):
+        if all(_same(got, _try(wrong, case)) for got, case in zip(tried, cases, strict=True)):
             return sentence
     got, right = next((got, right) for got, right, ok in zip(tried, expected, good, strict=True) if not ok)
     if isinstance(got, Exception):
@@ -118,20 +120,11 @@ def _looks_like(tried, expected, cases, mistakes, good) -> str:
         return f"The shape should be {right.shape}, and is {got.shape}: along which axis is there a sum, a mean, or too much broadcasting?"
     if not np.isfinite(got).all():
         return "There are numbers that are none: is something divided by zero, or an exponential too large?"
-    if all(_alike(got, -right) for got, right in zip(tried, expected, strict=True)):
+    if all(_same(got, -right) for got, right in zip(tried, expected, strict=True)):
         return "The sign is the wrong way round, everywhere."
     if factor := _factor(tried, expected):
         return f"Everything is {factor:.4g} times what it should be."
     return "In this case something is different from the others: what?" if any(good) else "Follow this case with a pencil."
-
-
-def _alike(got, other) -> bool:
-    return (
-        isinstance(got, np.ndarray)
-        and isinstance(other, np.ndarray)
-        and got.shape == other.shape
-        and np.allclose(got, other, 1e-6, 1e-9, True)
-    )
 
 
 def _factor(tried, expected) -> float | None:
@@ -481,7 +474,7 @@ _MIDDLE_MEAN = [
     ("This is what is left, and not its mean.", lambda scores: np.sort(scores)[len(scores) // 4 : len(scores) - len(scores) // 4]),
 ]
 
-EXERCISES: dict[str, Any] = {
+EXERCISES = {
     "1.4": Exercise(probabilities, _values, _PROBABILITIES),
     "2.4": Exercise(slope, _bottles, _SLOPE),
     "3.4": Exercise(credit, _points, _CREDIT),
