@@ -8,6 +8,7 @@ On no slide.
 
 import inspect
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -38,6 +39,14 @@ class Verdict(NamedTuple):
         return self.text
 
 
+class _Odd(Exception):
+    """What came instead of numbers, and what is to be said of it."""
+
+    def __init__(self, shown: str, sentence: str):
+        super().__init__(shown)
+        self.sentence = sentence
+
+
 def check(number: str, function: Callable) -> Verdict:
     """Return whether a function solves an exercise, and if not, on which case it does not, and what kind of mistake that looks like.
 
@@ -58,7 +67,7 @@ def check(number: str, function: Callable) -> Verdict:
     tried = [_try(function, case) for case in cases]
     title = f"Exercise {number}, {answer.__name__}:"
     if all(_nothing(got) for got in tried):
-        return Verdict(False, f"{title} not written yet.\nFill it in, and run this cell again.")
+        return Verdict(False, f"{title} returns nothing yet.\nWrite it, end it with `return`, and run this cell again.")
     good = [_same(got, right) for got, right in zip(tried, expected, strict=True)]
     if all(good):
         return Verdict(True, f"{title} right, in all of {len(cases)} cases.")
@@ -75,16 +84,16 @@ def _try(function, case):
     """Return what a function returns, as numbers where it can be; or the exception that it ended with."""
     given = [np.copy(x) if isinstance(x, np.ndarray) else x for x in case]
     try:
-        with np.errstate(all="ignore"):
+        with warnings.catch_warnings(action="ignore"):
             got = function(*given)
     except Exception as error:  # whatever it is, the student is told
         return error
     if not all(np.array_equal(x, y) for x, y in zip(given, case, strict=True)):
-        return RuntimeError("it changes what it is given; begin with a copy")
+        return _Odd("what it was given has changed", "The numbers may be right, but begin with a copy, such as `r = r.copy()`.")
     try:
         return got if got is None else np.asarray(got, float)
     except (TypeError, ValueError):
-        return TypeError(f"it returns {type(got).__name__}, and numbers are expected")
+        return _Odd(f"something of type {type(got).__name__}", "What is asked for is an array of numbers.")
 
 
 def _nothing(got) -> bool:
@@ -92,14 +101,14 @@ def _nothing(got) -> bool:
 
 
 def _same(got, other) -> bool:
-    if not (isinstance(got, np.ndarray) and isinstance(other, np.ndarray) and got.shape == other.shape):
-        return False
-    return np.allclose(got, other, rtol=1e-6, atol=1e-9, equal_nan=True)
+    if not (isinstance(got, np.ndarray) and isinstance(other, np.ndarray)):
+        return type(got) is type(other)  # both end with the same kind of error, or return nothing
+    return got.shape == other.shape and np.allclose(got, other, rtol=1e-6, atol=1e-9, equal_nan=True)
 
 
 def _shown(value) -> str:
     if isinstance(value, Exception):
-        return f"{type(value).__name__}: {value}"
+        return str(value) if isinstance(value, _Odd) else f"{type(value).__name__}: {value}"
     if not isinstance(value, np.ndarray):
         return str(value)
     text = np.array2string(value, precision=4, separator=", ", suppress_small=True, threshold=40)
@@ -108,23 +117,33 @@ def _shown(value) -> str:
 
 def _looks_like(tried, expected, cases, mistakes, good) -> str:
     """Return a sentence on the kind of mistake."""
-    for sentence, wrong in mistakes:
-        if all(_same(got, _try(wrong, case)) for got, case in zip(tried, cases, strict=True)):
-            return sentence
+    made = {sentence: [_try(wrong, case) for case in cases] for sentence, wrong in mistakes}
+    finite = [isinstance(got, np.ndarray) and bool(np.isfinite(got).all()) for got in tried]
+    wrong_where_finite = any(ok and not right for ok, right in zip(finite, good, strict=True))
+    for counts in ([True] * len(tried), finite if wrong_where_finite else []):  # some would be recognised but for an overflow
+        for sentence, results in made.items():
+            if counts and all(_same(got, other) for got, other, ok in zip(tried, results, counts, strict=True) if ok):
+                return sentence
     got, right = next((got, right) for got, right, ok in zip(tried, expected, good, strict=True) if not ok)
+    if isinstance(got, _Odd):
+        return got.sentence
     if isinstance(got, Exception):
         return "It does not get to its end: read the message above."
     if _nothing(got):
         return "Here it returns nothing: is there a `return` on every way through it?"
     if got.shape != right.shape:
-        return f"The shape should be {right.shape}, and is {got.shape}: along which axis is there a sum, a mean, or too much broadcasting?"
+        shapes = f"The shape should be {right.shape}, and is {got.shape}:"
+        turned = got.shape == right.shape[::-1]
+        return f"{shapes} is it transposed?" if turned else f"{shapes} along which axis is there a sum, a mean, or too much broadcasting?"
     if not np.isfinite(got).all():
         return "There are numbers that are none: is something divided by zero, or an exponential too large?"
     if all(_same(got, -right) for got, right in zip(tried, expected, strict=True)):
         return "The sign is the wrong way round, everywhere."
     if factor := _factor(tried, expected):
         return f"Everything is {factor:.4g} times what it should be."
-    return "In this case something is different from the others: what?" if any(good) else "Follow this case with a pencil."
+    if 2 * sum(good) > len(good):
+        return "Most cases are right. What is different in this one?"
+    return "Follow this case with a pencil."
 
 
 def _factor(tried, expected) -> float | None:
@@ -148,13 +167,13 @@ def _values(rng) -> Cases:
     yield np.array([[0.0, 1.0]]), 1.0
     yield np.array([[0.0, 1.0], [2.0, 2.0]]), 0.5
     yield np.array([[700.0, 900.0, 800.0]]), 0.1
+    yield np.array([[0.0, 1.0], [2000.0, 2001.0]]), 1.0
     for _ in range(7):
         yield rng.normal(size=(rng.integers(2, 5), 3)), rng.uniform(0.2, 3)
 
 
-def _hot(q, temperature):
-    z = np.exp(q / temperature)
-    return z / z.sum(axis=-1, keepdims=True)
+def _divided(z, **kept):
+    return np.exp(z) / np.exp(z).sum(axis=1, **kept)
 
 
 _PROBABILITIES = [
@@ -168,7 +187,18 @@ _PROBABILITIES = [
         "The sum goes over all states at once. Each row is a state of its own, and has to sum to 1.",
         lambda q, T: softmax(np.ravel(q / T)).reshape(q.shape),
     ),
-    ("Exponentials of large numbers are infinite. Take the largest of each row away first, which changes no ratio.", _hot),
+    (
+        "Exponentials of large numbers are infinite. Take the largest of each row away first, which changes no ratio.",
+        lambda q, T: _divided(q / T, keepdims=True),
+    ),
+    (
+        "The largest of all was taken away. In a row far below it every exponential is zero: take each row's own.",
+        lambda q, T: _divided(q / T - np.max(q / T), keepdims=True),
+    ),
+    (
+        "The sums have lost an axis, so that columns are divided by the sums of rows: `keepdims=True`.",
+        lambda q, T: _divided(q / T - np.max(q / T, axis=1, keepdims=True)),
+    ),
     ("These are in the right proportion, but do not sum to 1.", lambda q, T: np.exp(q / T)),
     ("This is the choice of the best, which only a temperature of zero would make.", lambda q, T: np.eye(q.shape[1])[q.argmax(axis=1)]),
 ]
@@ -202,6 +232,7 @@ _SLOPE = [
         "These are the slopes of each bottle. What is asked for is their mean, an array like w.",
         lambda w, x, t: x * (t - sigmoid(x @ w))[:, None],
     ),
+    ("This is the sum over the bottles and not their mean, and its sign is wrong.", lambda w, x, t: x.T @ (sigmoid(x @ w) - t)),
     ("This divides by the number of weights. The mean is over the bottles.", lambda w, x, t: x.T @ (t - sigmoid(x @ w)) / len(w)),
 ]
 
@@ -233,6 +264,13 @@ def _before(r):
     return worth
 
 
+def _credit_discounted(r, gamma):
+    worth, after = np.zeros(len(r)), 0.0
+    for i in reversed(range(len(r))):
+        worth[i] = after = r[i] or gamma * after
+    return worth
+
+
 _CREDIT = [
     ("Only the decision that ends a point is credited. Those before it have made the point, and should share in it.", lambda r: r),
     (
@@ -243,8 +281,14 @@ _CREDIT = [
     ("Decisions get the result of the point before. It is the one that they are a part of that counts.", _before),
     ("It adds up from the beginning: a decision is credited with what came before it.", lambda r: np.cumsum(r)),
     (
-        "The decision that ends a point gets nothing, or the next point. It belongs to the point that it ends.",
+        "The decision that ends a point gets the next one. It belongs to the point that it ends.",
         lambda r: np.append(credit(r)[1:], 0.0),
+    ),
+    ("The decision that ends a point gets nothing. It belongs to the point that it ends.", lambda r: credit(r) * (r == 0)),
+    ("This is discounted. Here every decision of a point gets the same.", lambda r: _credit_discounted(r, 0.99)),
+    (
+        "The last decisions belong to a point that is still going on: 0.",
+        lambda r: np.where(np.cumsum(r[::-1] != 0)[::-1] == 0, np.append(0, r[r != 0])[-1], credit(r)),
     ),
 ]
 
@@ -324,8 +368,12 @@ _SCORE = [
         lambda w, s, a: _row(w, s, np.eye(w.shape[1])[a] - softmax(w.T).T[s]),
     ),
     (
-        "What was not done has no slope here. It should be less probable after the step, by −π.",
+        "What was not done has no slope here. Its logits should go down: their slope is −π.",
         lambda w, s, a: score(w, s, a) * np.eye(w.shape[1])[a],
+    ),
+    (
+        "The probabilities of one state sum to 1, and these are over the whole table.",
+        lambda w, s, a: _row(w, s, np.eye(w.shape[1])[a] - softmax(w.ravel()).reshape(w.shape)[s]),
     ),
 ]
 
@@ -355,6 +403,7 @@ _ADVANTAGES = [
     ("Standardised: the mean of all, and a division by the spread.", lambda R: (R - R.mean()) / R.std()),
     ("The sign is the wrong way round: better than the others should be positive.", lambda R: (R.sum() - R) / (len(R) - 1) - R),
     ("This takes away the sum of the others, not their mean.", lambda R: R - (R.sum() - R)),
+    ("Standardised, with n − 1: the mean of all, and a division by the spread.", lambda R: (R - R.mean()) / R.std(ddof=1)),
 ]
 
 
@@ -403,6 +452,12 @@ _SURPRISES = [
         lambda r, v, after, end, cut, gamma: r + (gamma * after - v) * ~end,
     ),
     ("At an end the last reward is still paid.", lambda r, v, after, end, cut, gamma: (r + gamma * after) * ~end - v),
+    (
+        "At an end there is a surprise too: r − v(s).",
+        lambda r, v, after, end, cut, gamma: (r + gamma * after - v) * ~end,
+    ),
+    ("v(s) and v(s') have changed places.", lambda r, v, after, end, cut, gamma: r + gamma * v * ~end - after),
+    ("The reward is discounted too. It is paid now.", lambda r, v, after, end, cut, gamma: gamma * (r + after * ~end) - v),
 ]
 
 
@@ -437,6 +492,8 @@ _ACTOR_SLOPE = [
         "These are the products of each state. What is asked for is their mean, an array like K.",
         lambda s, dQ_da: -dQ_da[:, :, None] * s[:, None, :],
     ),
+    ("This divides by all numbers of ∂Q/∂a. The mean is over the states alone.", lambda s, dQ_da: -dQ_da.T @ s / dQ_da.size),
+    ("This divides by the length of a state. The mean is over the states.", lambda s, dQ_da: -dQ_da.T @ s / s.shape[1]),
 ]
 
 
@@ -460,6 +517,11 @@ def _without(below, above):
     return lambda scores: np.mean(np.sort(scores)[below(len(scores)) : len(scores) - above(len(scores))])
 
 
+def _between_quartiles(scores):
+    low, high = np.percentile(scores, [25, 75])
+    return np.mean(scores[(scores >= low) & (scores <= high)])
+
+
 _MIDDLE_MEAN = [
     ("This is the mean of all.", np.mean),
     ("This is the median.", np.median),
@@ -472,6 +534,12 @@ _MIDDLE_MEAN = [
     ("Only the lowest quarter is left out.", _without(lambda n: n // 4, lambda n: 0)),
     ("Only the highest quarter is left out.", _without(lambda n: 0, lambda n: n // 4)),
     ("This is what is left, and not its mean.", lambda scores: np.sort(scores)[len(scores) // 4 : len(scores) - len(scores) // 4]),
+    (
+        "With fewer than four runs ⌊n/4⌋ is 0, and `[0:-0]` is empty.",
+        lambda scores: np.mean(np.sort(scores)[len(scores) // 4 : -(len(scores) // 4)]),
+    ),
+    ("These quartiles are interpolated, and leave out others than the ⌊n/4⌋ at each end.", _between_quartiles),
+    ("This is the distance of the quartiles. What is asked for is a mean.", lambda scores: np.subtract(*np.percentile(scores, [75, 25]))),
 ]
 
 EXERCISES = {

@@ -44,7 +44,7 @@ def test_the_chapter_has_the_exercise_and_its_solution_is_right(number):
     assert f"**{number}**" in cells[k - 1].source.split("\n\n")[-1]
     namespace = {"np": np}
     exec(cells[k].source.replace("exercises.check", "(lambda *_: None)"), namespace)
-    assert check(number, namespace[stub.name]).text.startswith(f"Exercise {number}, {stub.name}: not written yet.")
+    assert check(number, namespace[stub.name]).text.startswith(f"Exercise {number}, {stub.name}: returns nothing yet.")
     [solution] = re.findall(r"^<details>\n<summary>Solution</summary>\n\n```python\n(.*?)```", cells[k + 1].source, flags=re.S)[:1]
     exec(solution, namespace)
     assert check(number, namespace[stub.name]).text.startswith(f"Exercise {number}, {stub.name}: right, in all of ")
@@ -68,10 +68,11 @@ def right(r, gamma):
         (lambda r, gamma: right(r, gamma)[:, None], "The shape should be (3,), and is (3, 1): along which axis"),
         (lambda r, gamma: right(r, gamma) / 0, "There are numbers that are none"),
         (lambda r, gamma: r[7], "It does not get to its end: read the message above."),
-        (lambda r, gamma: "G", "It does not get to its end: read the message above."),
-        (in_place, "It does not get to its end: read the message above."),
+        (lambda r, gamma: "G", "What is asked for is an array of numbers."),
+        (in_place, "The numbers may be right, but begin with a copy"),
         (lambda r, gamma: right(r, gamma) if gamma == 0.5 else None, "Here it returns nothing: is there a `return`"),
-        (lambda r, gamma: right(r, min(gamma, 0.5)), "In this case something is different from the others: what?"),
+        (lambda r, gamma: right(r, min(gamma, 0.93)), "Most cases are right. What is different in this one?"),
+        (lambda r, gamma: right(r, min(gamma, 0.5)), "Follow this case with a pencil."),
         (lambda r, gamma: right(r, gamma) + 1, "Follow this case with a pencil."),
     ],
 )
@@ -91,8 +92,15 @@ def test_a_verdict_shows_the_first_case_that_went_wrong():
         "The discount is missing.",
     ]
     assert "returned: IndexError: index 7 is out of bounds" in check("4.4", lambda r, gamma: r[7]).text
-    assert "returned: TypeError: it returns str, and numbers are expected" in check("4.4", lambda r, gamma: "G").text
-    assert "returned: RuntimeError: it changes what it is given; begin with a copy" in check("4.4", in_place).text
+    assert "returned: something of type str" in check("4.4", lambda r, gamma: "G").text
+    assert "returned: what it was given has changed" in check("4.4", in_place).text
+    assert "The shape should be (1, 2), and is (2, 1): is it transposed?" in check("8.5", lambda s, dQ_da: s.T @ dQ_da).text
+
+
+def test_a_mistake_is_recognised_beside_an_overflow():
+    """Exponentials of 900 in one case, and in all the others the sum over the wrong axis."""
+    verdict = check("1.4", lambda q, temperature: np.exp(q / temperature) / np.exp(q / temperature).sum(axis=0))
+    assert end(verdict) == "The sum goes over the states. Each row is a state of its own, and has to sum to 1."
 
 
 def test_what_returns_nothing_is_not_written_yet():
@@ -102,7 +110,7 @@ def test_what_returns_nothing_is_not_written_yet():
     for stub in (unfinished, lambda r, gamma: None):
         verdict = check("4.4", stub)
         assert not verdict.right
-        assert verdict.text == "Exercise 4.4, to_go: not written yet.\nFill it in, and run this cell again."
+        assert verdict.text == "Exercise 4.4, to_go: returns nothing yet.\nWrite it, end it with `return`, and run this cell again."
 
 
 @pytest.mark.parametrize(
