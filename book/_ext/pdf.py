@@ -14,8 +14,8 @@ READY = """async () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
   for (const film of document.querySelectorAll("video")) film.controls = false;
   for (const image of document.images) image.loading = "eager";
-  const [, ...titles] = document.querySelectorAll("article h1");
-  for (const title of titles) title.style.breakBefore = "page";
+  for (const start of document.querySelectorAll("article [id^='document-']"))
+    Object.assign(start.style, {display: "block", breakBefore: "page"});
   await window.MathJax?.startup?.promise;
   await Promise.allSettled([...document.images].map(image => image.decode()));
 }"""
