@@ -222,7 +222,7 @@ def _bottles(rng) -> Cases:
 
 _SLOPE = [
     ("This is the slope of −L, or y − t in place of t − y: climbing it makes the labels less probable.", lambda w, x, t: -slope(w, x, t)),
-    ("This is the sum over the bottles, and L is their mean.", lambda w, x, t: x.T @ (t - sigmoid(x @ w))),
+    ("This is the sum over the bottles, and L is their mean.", lambda w, x, t: slope(w, x, t) * len(x)),
     ("The sigmoid is missing: x·w is a logit, and y is between 0 and 1.", lambda w, x, t: x.T @ (t - x @ w) / len(x)),
     (
         "There is a factor y (1 − y) too many: this is the slope of the squared error. In L the logarithm takes it away.",
@@ -232,8 +232,8 @@ _SLOPE = [
         "These are the slopes of each bottle. What is asked for is their mean, an array like w.",
         lambda w, x, t: x * (t - sigmoid(x @ w))[:, None],
     ),
-    ("This is the sum over the bottles and not their mean, and its sign is wrong.", lambda w, x, t: x.T @ (sigmoid(x @ w) - t)),
-    ("This divides by the number of weights. The mean is over the bottles.", lambda w, x, t: x.T @ (t - sigmoid(x @ w)) / len(w)),
+    ("This is the sum over the bottles and not their mean, and its sign is wrong.", lambda w, x, t: -slope(w, x, t) * len(x)),
+    ("This divides by the number of weights. The mean is over the bottles.", lambda w, x, t: slope(w, x, t) * len(x) / len(w)),
 ]
 
 
@@ -242,10 +242,7 @@ _SLOPE = [
 
 def credit(r):
     """Return for each decision of a game what its point was worth; 0 if the point is still going on."""
-    after = np.where(r != 0, r, np.nan)
-    for i in range(len(r) - 2, -1, -1):
-        after[i] = after[i + 1] if r[i] == 0 else r[i]
-    return np.nan_to_num(after)
+    return _worth(r, 1.0)
 
 
 def _points(rng) -> Cases:
@@ -264,7 +261,7 @@ def _before(r):
     return worth
 
 
-def _credit_discounted(r, gamma):
+def _worth(r, gamma):
     worth, after = np.zeros(len(r)), 0.0
     for i in reversed(range(len(r))):
         worth[i] = after = r[i] or gamma * after
@@ -285,7 +282,7 @@ _CREDIT = [
         lambda r: np.append(credit(r)[1:], 0.0),
     ),
     ("The decision that ends a point gets nothing. It belongs to the point that it ends.", lambda r: credit(r) * (r == 0)),
-    ("This is discounted. Here every decision of a point gets the same.", lambda r: _credit_discounted(r, 0.99)),
+    ("This is discounted. Here every decision of a point gets the same.", lambda r: _worth(r, 0.99)),
     (
         "The last decisions belong to a point that is still going on: 0.",
         lambda r: np.where(np.cumsum(r[::-1] != 0)[::-1] == 0, np.append(0, r[r != 0])[-1], credit(r)),
@@ -338,9 +335,7 @@ _TO_GO = [
 
 def score(w, s, a):
     """Return ∂ log π(a|s)/∂w for a table of logits."""
-    table = np.zeros_like(w)
-    table[s] = np.eye(w.shape[1])[a] - softmax(w[s])
-    return table
+    return _row(w, s, np.eye(w.shape[1])[a] - softmax(w[s]))
 
 
 def _tables(rng) -> Cases:
@@ -398,10 +393,10 @@ _ADVANTAGES = [
         "The mean is that of all episodes, and should be that of the others: a baseline must not know what was drawn.",
         lambda R: R - R.mean(),
     ),
-    ("This is the baseline, the mean of the others. What is asked for is the return less it.", lambda R: (R.sum() - R) / (len(R) - 1)),
+    ("This is the baseline, the mean of the others. What is asked for is the return less it.", lambda R: R - advantages(R)),
     ("The sum of the others is divided by the number of all: there is one less.", lambda R: R - (R.sum() - R) / len(R)),
     ("Standardised: the mean of all, and a division by the spread.", lambda R: (R - R.mean()) / R.std()),
-    ("The sign is the wrong way round: better than the others should be positive.", lambda R: (R.sum() - R) / (len(R) - 1) - R),
+    ("The sign is the wrong way round: better than the others should be positive.", lambda R: -advantages(R)),
     ("This takes away the sum of the others, not their mean.", lambda R: R - (R.sum() - R)),
     ("Standardised, with n − 1: the mean of all, and a division by the spread.", lambda R: (R - R.mean()) / R.std(ddof=1)),
 ]
@@ -438,14 +433,14 @@ _SURPRISES = [
         "It is the other way round: `terminated` is an end, after which nothing comes; `truncated` is not.",
         lambda r, v, after, end, cut, gamma: r + gamma * after * ~cut - v,
     ),
-    ("The discount is missing.", lambda r, v, after, end, cut, gamma: r + after * ~end - v),
+    ("The discount is missing.", lambda r, v, after, end, cut, gamma: surprises(r, v, after, end, cut, 1.0)),
     (
         "This is the target. The surprise is the target less what was expected, v(s).",
         lambda r, v, after, end, cut, gamma: r + gamma * after * ~end,
     ),
     (
         "The sign is the wrong way round: better than expected should be positive.",
-        lambda r, v, after, end, cut, gamma: -(r + gamma * after * ~end - v),
+        lambda r, v, after, end, cut, gamma: -surprises(r, v, after, end, cut, gamma),
     ),
     (
         "At an end v(s) must be taken away too: the critic expected something, and it did not come.",
@@ -456,7 +451,7 @@ _SURPRISES = [
         "At an end there is a surprise too: r − v(s).",
         lambda r, v, after, end, cut, gamma: (r + gamma * after - v) * ~end,
     ),
-    ("v(s) and v(s') have changed places.", lambda r, v, after, end, cut, gamma: r + gamma * v * ~end - after),
+    ("v(s) and v(s') have changed places.", lambda r, v, after, end, cut, gamma: surprises(r, after, v, end, cut, gamma)),
     ("The reward is discounted too. It is paid now.", lambda r, v, after, end, cut, gamma: gamma * (r + after * ~end) - v),
 ]
 
@@ -478,11 +473,11 @@ def _slopes(rng) -> Cases:
 
 
 _ACTOR_SLOPE = [
-    ("The sign of μ is lost: ∂μ/∂K is −s.", lambda s, dQ_da: dQ_da.T @ s / len(s)),
-    ("This is the sum over the states. What is asked for is the mean.", lambda s, dQ_da: -dQ_da.T @ s),
+    ("The sign of μ is lost: ∂μ/∂K is −s.", lambda s, dQ_da: -actor_slope(s, dQ_da)),
+    ("This is the sum over the states. What is asked for is the mean.", lambda s, dQ_da: actor_slope(s, dQ_da) * len(s)),
     (
         "This is transposed: K has a row for each number of an action, and a column for each number of a state.",
-        lambda s, dQ_da: -s.T @ dQ_da / len(s),
+        lambda s, dQ_da: actor_slope(s, dQ_da).T,
     ),
     (
         "Means first, product afterwards. Each state has its own slope, and the product comes first.",

@@ -11,7 +11,8 @@ import pytest
 
 from pgcourse.exercises import EXERCISES, check
 
-CHAPTERS = {path.name[1]: nbformat.read(path, as_version=4).cells for path in sorted(Path("book").glob("0*.ipynb"))}
+BOOK = Path(__file__).parents[1] / "book"
+CHAPTERS = {path.name[1]: nbformat.read(path, as_version=4).cells for path in sorted(BOOK.glob("0*.ipynb"))}
 MISTAKES = [(number, sentence, wrong) for number, exercise in EXERCISES.items() for sentence, wrong in exercise.mistakes]
 
 
