@@ -268,6 +268,19 @@ class PixelSoftmaxPolicy(PixelPolicy):
         return self.hidden(s) @ self.w2 + self.b2
 
 
+class PixelValue(PixelPolicy):
+    """The same network again, whose one output is a value: v(x) = w₂·h + b₂.
+
+    Args: as for ``PixelPolicy``.
+
+    Slides 52 and 53.
+    """
+
+    def forward(self, s) -> Tensor:
+        """Return v(s), shape (N,), for frames as for ``hidden``."""
+        return self.logit(s)
+
+
 class ValuePolicy(nn.Module):
     """Takes the action of which its network thinks most: Q(s, ·), shape (N, K), is what the network would give a softmax.
 

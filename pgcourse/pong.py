@@ -107,8 +107,8 @@ class Pong(VectorEnv):
 
     Observations are int8 arrays of shape (n_games, 6400); actions 0 = DOWN, 1 = UP and, if wanted, 2 = STAY; rewards float, +1 for a
     point won and −1 for one lost. ``terminated`` is true on the step that ends a point, and the observation returned with it already
-    belongs to the next one (same-step autoreset). ``info`` says which games are ``over``, and the ``score`` of all; the scores of games
-    that are over gather in ``scores``.
+    belongs to the next one (same-step autoreset), as does ``final_obs``, for after a point nobody asks what else there was to see.
+    ``info`` says which games are ``over``, and the ``score`` of all; the scores of games that are over gather in ``scores``.
 
     Args:
         n_games: how many games run side by side, at least 1.
@@ -174,7 +174,7 @@ class Pong(VectorEnv):
         self._field = field
         self._score += r
         over = over | truncated
-        info = self._info(info, over)
+        info = self._info(info, over) | {"final_obs": x}
         self.scores += self._score[over].tolist()
         self._score[over] = 0
         x[over] = 0  # what we see there is the next game already

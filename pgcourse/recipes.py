@@ -132,7 +132,7 @@ def _like(default, value, name):
 
 
 @recipe("reinforce/cartpole", Task("CartPole-v1"), steps=1_000_000, every=50_000)
-def _(
+def _numbers(
     task,
     seed,
     *,
@@ -140,16 +140,29 @@ def _(
     gamma=0.99,
     batch_size=2000,
     n_hidden=64,
+    n_layers=1,
     n_envs=8,
     credit="to-go",
     baseline="none",
     standardize=True,
 ):
-    """REINFORCE with discounted reward-to-go, balancing a pole: 4 numbers in, 2 actions, 64 hidden units."""
+    """REINFORCE with discounted reward-to-go, numbers in and a choice out: one layer of 64 hidden units."""
     from pgcourse.networks import SoftmaxPolicy
 
-    policy = SoftmaxPolicy(4, 2, n_hidden, seed=seed)
+    n_inputs, n_actions = _sizes(task)
+    policy = SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=n_layers, seed=seed)
     return _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, eta=eta, batch_size=batch_size, standardize=standardize)
+
+
+recipe("reinforce/acrobot", Task("Acrobot-v1"), steps=300_000, every=10_000)(_numbers)
+
+
+def _sizes(task):
+    """Return how many numbers a state has, and how many actions there are."""
+    env = task.make(1)
+    env.close()
+    [n_inputs] = env.single_observation_space.shape
+    return n_inputs, int(env.single_action_space.n)
 
 
 def _pong(
@@ -203,10 +216,11 @@ def harmonic(eta: float, halved: float, n_steps: int) -> float:
     return eta / (1 + n_steps / halved)
 
 
-def _discounted(task, seed, n_inputs, n_actions, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs, n_layers=1):
+def _discounted(task, seed, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_layers, n_envs):
     """Return an actor–critic of two networks, for numbers in and a choice out."""
     from pgcourse.networks import NetworkValue, SoftmaxPolicy
 
+    n_inputs, n_actions = _sizes(task)
     policy = SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=n_layers, seed=seed)
     value = NetworkValue(n_inputs, n_hidden, n_layers=n_layers, seed=_other(seed))
     return _actor_critic(task, policy, value, seed, eta_critic, n_envs, eta=eta, gamma=gamma, lam=lam, n_steps=n_steps)
@@ -233,15 +247,25 @@ def _other(seed: int) -> int:
 
 
 @recipe("actor-critic/cartpole", Task("CartPole-v1"), steps=500_000, every=25_000)
-def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_envs=8):
+def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_layers=1, n_envs=8):
     """Actor–critic, balancing a pole: 4 numbers in, 2 actions, 64 hidden units each; a turn every 32 steps of 8 environments."""
-    return _discounted(task, seed, 4, 2, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs)
+    return _discounted(task, seed, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_layers, n_envs)
 
 
 @recipe("actor-critic/acrobot", Task("Acrobot-v1"), steps=300_000, every=25_000)
-def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_envs=8):
+def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_layers=1, n_envs=8):
     """Actor–critic, swinging two links up by the joint between them: 6 numbers in, 3 actions."""
-    return _discounted(task, seed, 6, 3, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_envs)
+    return _discounted(task, seed, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_layers, n_envs)
+
+
+@recipe("actor-critic/pong", PongTask("PongDeterministic-v4"), steps=600_000, every=50_000, n_episodes=2)
+def _(task, seed, *, eta=0.005, eta_critic=0.003, eta_halved=250_000, gamma=0.97, lam=0.99, n_steps=128, n_hidden=200, n_envs=16):
+    """Actor–critic from pixels, with the network of slides 12 to 15 twice: once for probabilities, once for a value."""
+    from pgcourse.networks import PixelPolicy, PixelValue
+
+    policy, value = PixelPolicy(n_hidden, seed=seed), PixelValue(n_hidden, seed=_other(seed))
+    rate = functools.partial(harmonic, eta, eta_halved)
+    return _actor_critic(task, policy, value, seed, eta_critic, n_envs, eta=rate, gamma=gamma, lam=lam, n_steps=n_steps)
 
 
 @recipe("actor-critic/lunar-lander", Task("LunarLander-v3"), steps=3_000_000, every=150_000)
@@ -261,7 +285,7 @@ def _(
 ):
     """Actor–critic, landing on the moon: 8 numbers in, 4 actions, two layers of 128 hidden units each, a falling learning rate."""
     falling = functools.partial(harmonic, eta, eta_halved)
-    return _discounted(task, seed, 8, 4, falling, eta_critic, gamma, lam, n_steps, n_hidden, n_envs, n_layers)
+    return _discounted(task, seed, falling, eta_critic, gamma, lam, n_steps, n_hidden, n_layers, n_envs)
 
 
 @recipe("actor-critic/pendulum", PendulumTask(1000, settled=200), steps=600_000, every=600_000)
@@ -368,18 +392,53 @@ def _dqn(
     capacity=100_000,
     n_random=1000,
     n_hidden=256,
+    n_layers=2,
 ):
-    """DQN, two layers of 256 hidden units: a turn every other step, ε and the learning rate falling."""
-    from pgcourse.dqn import DQN
-    from pgcourse.networks import SoftmaxPolicy, ValuePolicy
+    """DQN, numbers in and a value for each action out: a turn every few steps, ε and the learning rate falling."""
+    from pgcourse.networks import SoftmaxPolicy
 
-    env = task.make(1)
-    [n_inputs], n_actions = env.single_observation_space.shape, int(env.single_action_space.n)
-    policy = ValuePolicy(SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=2, seed=seed))
-    rates = {"eta": functools.partial(harmonic, eta, eta_halved), "epsilon": functools.partial(linear, epsilon, n_exploring)}
+    n_inputs, n_actions = _sizes(task)
+    network = SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=n_layers, seed=seed)
     memory = {"batch_size": batch_size, "capacity": capacity, "n_random": n_random}
-    options: dict[str, Any] = rates | memory | {"gamma": gamma, "copied": copied, "every": every}
-    return DQN(env, policy, **options, seed=seed)
+    return _learner(task.make(1), network, seed, eta, eta_halved, epsilon, n_exploring, gamma=gamma, copied=copied, every=every, **memory)
+
+
+recipe("dqn/acrobot", Task("Acrobot-v1"), steps=60_000, every=5_000)(
+    functools.partial(_dqn, eta=0.001, epsilon=0.1, n_exploring=10_000, copied=250, every=1, batch_size=128, n_hidden=64, n_layers=1)
+)
+
+
+@recipe("dqn/pong", PongTask("PongDeterministic-v4"), steps=600_000, every=50_000, n_episodes=2)
+def _(
+    task,
+    seed,
+    *,
+    eta=0.0005,
+    eta_halved=500_000,
+    gamma=0.97,
+    epsilon=0.05,
+    n_exploring=100_000,
+    copied=60,
+    batch_size=128,
+    capacity=50_000,
+    n_random=5_000,
+    n_hidden=200,
+    n_envs=16,
+):
+    """DQN from pixels, with the hidden layer of slides 12 to 15: a mini-batch for every step of 16 games."""
+    from pgcourse.networks import PixelSoftmaxPolicy
+
+    network = PixelSoftmaxPolicy(2, n_hidden, seed=seed)
+    memory = {"batch_size": batch_size, "capacity": capacity, "n_random": n_random}
+    return _learner(task.make(n_envs), network, seed, eta, eta_halved, epsilon, n_exploring, gamma=gamma, copied=copied, **memory)
+
+
+def _learner(env, network, seed, eta, eta_halved, epsilon, n_exploring, **options):
+    from pgcourse.dqn import DQN
+    from pgcourse.networks import ValuePolicy
+
+    options |= {"eta": functools.partial(harmonic, eta, eta_halved), "epsilon": functools.partial(linear, epsilon, n_exploring)}
+    return DQN(env, ValuePolicy(network), seed=seed, **options)
 
 
 def linear(epsilon: float, n_exploring: int, n_steps: int) -> float:

@@ -15,6 +15,7 @@ from pgcourse.networks import (
     NetworkValue,
     PixelPolicy,
     PixelSoftmaxPolicy,
+    PixelValue,
     SoftmaxPolicy,
     TabularPolicy,
     TabularValue,
@@ -104,6 +105,12 @@ def test_a_softmax_over_three_has_three_logits_made_of_the_same_hidden_units():
     z = policy.logits(x)
     assert z.shape == (20, 3)
     torch.testing.assert_close(z, torch.stack([policy.hidden(x) @ policy.w2[:, k] + policy.b2[k] for k in range(3)], dim=1))
+
+
+def test_a_value_of_pixels_is_the_number_that_makes_the_probability():
+    policy, value, x = PixelPolicy(seed=2), PixelValue(seed=2), frames(20)
+    assert value(x).shape == (20,)
+    np.testing.assert_allclose(torch.sigmoid(value(x)).detach(), policy.probabilities(x)[:, 1], atol=1e-6)
 
 
 def test_gradient_of_log_prob_is_input_times_error():

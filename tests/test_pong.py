@@ -136,6 +136,7 @@ def test_scores_add_up_and_observations_start_blank():
         x, r, terminated, truncated, info = games.step(rng.integers(2, size=8))
         assert ((r != 0) == terminated).all()
         assert not truncated.any()
+        assert info["final_obs"] is x
         totals += r
         for k in np.flatnonzero(info["over"]):
             assert terminated[k]
