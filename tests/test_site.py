@@ -1,5 +1,8 @@
 """The built site as its readers meet it: every page of the table of contents in a headless Chromium."""
 
+import gzip
+import json
+import re
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -163,6 +166,15 @@ def test_every_image_loads_and_says_what_it_shows(visit):
     assert visit.page.evaluate(IMAGES) == []
 
 
+def test_every_exercise_of_a_notebook_is_a_box_with_its_solution(name):
+    """Five of a notebook are five boxes, each with an address, and five solutions that lead to them."""
+    notebook, page = ROOT / f"{name}.ipynb", parse(SITE / f"{name}.html")
+    text = "".join("".join(cell["source"]) + "\n" for cell in json.loads(notebook.read_text("utf-8"))["cells"]) if notebook.exists() else ""
+    addresses = [f"exercise-{number.replace('.', '-')}" for number in re.findall(r"^\*\*(\d\.\d)\*\* ", text, flags=re.M)]
+    assert [box["id"] for box in page.select(".exercise")] == addresses
+    assert [link["href"] for link in page.select(".solution > .admonition-title > a")] == [f"#{address}" for address in addresses]
+
+
 @pytest.mark.parametrize("width", [375, 1280])
 def test_nothing_sticks_out(visit, width):
     visit.page.set_viewport_size({"width": width, "height": 800})
@@ -236,6 +248,15 @@ def test_nothing_went_wrong_meanwhile(visit):
     assert visit.trouble == []
 
 
+def test_it_is_light(name, site, chromium):
+    """All that it loads before anybody moves, as small as servers make it: under 1.5 MB."""
+    with chromium.new_context() as context:
+        page, paths = context.new_page(), set()
+        page.on("request", lambda request: request.url.startswith(site) and paths.add(unquote(urlsplit(request.url).path).lstrip("/")))
+        page.goto(f"{site}{name}.html", wait_until="networkidle")
+    assert 200_000 < sum(len(gzip.compress((SITE / path).read_bytes())) for path in paths) < 1_500_000
+
+
 def test_it_has_a_card_for_those_who_share_it(name):
     """At the address at which GitHub publishes the repository."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -256,7 +277,7 @@ def test_without_script_each_figure_shows_one_frame(name, site, chromium):
             look(figure, scripted=False)
 
 
-@pytest.mark.parametrize("what", ["figure.explore input[type=range]", "video", ".math", "img"])
+@pytest.mark.parametrize("what", ["figure.explore input[type=range]", "video", ".math", "img", ".exercise"])
 def test_the_checks_above_saw_at_least_one(what):
     assert any(parse(SITE / f"{name}.html").select(what) for name in PAGES)
 

@@ -1,12 +1,13 @@
 """The few lines that make the site self-contained and never stale.
 
-Pages load nothing from elsewhere; sliders are baked (``PGCOURSE_BAKE``, which the
-kernels inherit); a change of the package or of the pinned environment executes every
-notebook again.
+Pages load nothing from elsewhere, and nothing large that they can do without; sliders
+are baked (``PGCOURSE_BAKE``, which the kernels inherit); a change of the package or of
+the pinned environment executes every notebook again.
 """
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def without_thebe(app, pagename, templatename, context, doctree):
     ]
 
 
+def without_icons_script(app, error):
+    """Drop what draws icons, 1.5 MB on every page: a font has them all, too."""
+    script = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>")
+    for page in Path(app.outdir).rglob("*.html"):
+        page.write_text(script.sub("", page.read_text("utf-8")), "utf-8")
+
+
 def with_list_items(app, pagename, templatename, context, doctree):
     """Make bibliography entries items of their list, which docutils no longer does."""
     body = context.get("body", "")
@@ -58,6 +66,7 @@ def setup(app):
     app.connect("config-inited", execute_anew, priority=100)
     app.connect("html-page-context", without_thebe, priority=900)
     app.connect("html-page-context", with_list_items)
+    app.connect("build-finished", without_icons_script)
     app.connect("env-get-outdated", bibliography_anew)
     app.add_css_file("pgcourse.css")
     app.add_js_file("explore.js", loading_method="defer")

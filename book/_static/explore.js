@@ -17,6 +17,8 @@ for (const figure of document.querySelectorAll("figure.explore")) {
   };
   figure.addEventListener("input", show);
   show();
+  const load = () => figure.querySelectorAll("img").forEach(image => { image.loading = "eager"; });
+  for (const sign of ["pointerenter", "focusin"]) figure.addEventListener(sign, load, {once: true}); // before it is moved
 }
 
 // A film in a cell with this tag begins by itself, unless the reader does not like things that move.
