@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pybtex.database import parse_file
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -68,6 +69,19 @@ def test_prose_before_every_result(cells):
     for before, cell in itertools.pairwise(cells):
         if cell["cell_type"] == "code" and before["cell_type"] == "markdown":
             assert not source(before).splitlines()[-1].startswith("#"), source(cell)
+
+
+def test_text_is_plain_markdown(cells):
+    """Neither JupyterLab nor Colab knows directives; what the site makes of plain text is in book/_ext/plain.py."""
+    assert re.findall(r"^(?:```|:::)+\{.*|\{[a-z:]+\}`.*", prose(cells), flags=re.M) == []
+
+
+def test_links_to_the_bibliography_name_its_authors_and_years(cells):
+    library = parse_file(ROOT / "book" / "references.bib").entries
+    for text, key in re.findall(r"\[([^]]+)\]\(bibliography\.md#?(\w*)\)", prose(cells)):
+        first = library[key].persons["author"][0].last_names[0]
+        assert text.startswith(first), key
+        assert re.findall(r"\d+", text) == ([library[key].fields["year"]] if "year" in library[key].fields else []), text
 
 
 def test_figures_have_captions_and_alternative_texts(cells):

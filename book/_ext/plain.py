@@ -1,23 +1,28 @@
-"""Exercises of the notebooks, which on the site are those of sphinx-exercise.
+"""What is plain Markdown in a notebook becomes on the site what a site can do.
 
-A notebook says **4.1** and folds its solution away in a <details>, as any viewer of
-notebooks can show. Directives would be raw text there, and come in here: each exercise
-is a box that can be linked to, and each solution names its exercise.
+JupyterLab and Colab would show a directive of Sphinx as raw text. So a notebook says
+**4.1** and folds a solution away in a <details>, puts an aside into an <aside>, and
+links to the bibliography. Here an exercise becomes a box with an address and a solution
+names its exercise (sphinx-exercise), an aside stands in the margin, and a link to the
+bibliography is a citation.
 """
 
 import json
 import re
 
 FENCE = "`" * 6
-EITHER = re.compile(
+EXERCISES = re.compile(
     r"^\*\*(?P<number>\d\.\d)\*\* (?P<exercise>.*?)(?=^\*\*\d\.\d\*\* |^<details>|\Z)"
     r"|^<details>\s*<summary>Solution</summary>(?P<solution>.*?)^</details>",
     re.S | re.M,
 )
+ASIDE = re.compile(r"^<aside>\n(.*?)\n</aside>", re.S | re.M)
+IN_BRACKETS = re.compile(r"\(\[[^\]]+\]\(bibliography\.md#(\w+)\)\)")
+IN_TEXT = re.compile(r"\[[^\]]+\]\(bibliography\.md#(\w+)\)")
 
 
 def translated(source: str, label: str = "") -> tuple[str, str]:
-    """Return a cell with directives, and the label of the last exercise so far."""
+    """Return a cell in MyST, and the label of the last exercise so far."""
 
     def directive(found):
         nonlocal label
@@ -29,7 +34,10 @@ def translated(source: str, label: str = "") -> tuple[str, str]:
         text = (found["exercise"] or found["solution"]).strip()
         return f"{FENCE}{head}\n\n{text}\n{FENCE}\n"
 
-    return EITHER.sub(directive, source), label
+    source = EXERCISES.sub(directive, source)
+    source = ASIDE.sub(rf"{FENCE}{{margin}}\n\1\n{FENCE}", source)
+    source = IN_TEXT.sub(r"{cite:t}`\1`", IN_BRACKETS.sub(r"{cite}`\1`", source))
+    return source, label
 
 
 def translate(app, docname, source):
