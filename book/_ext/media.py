@@ -6,41 +6,40 @@ the hundred pictures of a slider of which one is seen.
 
 import base64
 import hashlib
-import io
+import os
 import re
 from pathlib import Path
 
 from PIL import Image
 
 INLINE = re.compile(r'"data:(?:image|video)/(webp|png|mp4);base64,([A-Za-z0-9+/=]+)"')
+IMAGE = re.compile(r'<img (?=[^>]*src="([^"]*_images/[^"]+\.(?:png|webp))")([^>]*)>')
 
 
-def apart(app, pagename, templatename, context, doctree):
-    if doctree is None:
+def apart(app, error):
+    if error or app.builder.name != "html":  # the page that is printed keeps them
         return
     folder = Path(app.outdir) / "_images"
     folder.mkdir(exist_ok=True)
+    for page in Path(app.outdir).rglob("*.html"):
+        here = os.path.relpath(folder, page.parent)
 
-    def file(found):
-        kind, text = found.groups()
-        data = base64.b64decode(text)
-        name = f"{hashlib.sha256(data).hexdigest()[:16]}.{kind}"
-        (folder / name).write_bytes(data)
-        address = f'"{app.builder.imgpath}/{name}"'
-        if (
-            kind == "mp4"
-            or "poster=" in found.string[found.start() - 7 : found.start()]
-        ):
-            return address
-        width, height = Image.open(io.BytesIO(data)).size
-        return (
-            f'{address} width="{width}" height="{height}"'  # the page keeps the place
-        )
+        def file(found, here=here):
+            kind, data = found[1], base64.b64decode(found[2])
+            name = f"{hashlib.sha256(data).hexdigest()[:16]}.{kind}"
+            (folder / name).write_bytes(data)
+            return f'"{here}/{name}"'
 
-    body = INLINE.sub(file, context["body"])
-    context["body"] = re.sub(r"<img (?![^>]*loading=)", '<img loading="lazy" ', body)
+        def lazy(found, page=page):
+            width, height = Image.open(page.parent / found[1]).size
+            size = f'width="{width}" height="{height}" '  # so that nothing jumps
+            size = "" if "width" in found[2] else size
+            return f'<img loading="lazy" {size}{found[2]}>'
+
+        text = INLINE.sub(file, page.read_text("utf-8"))
+        page.write_text(IMAGE.sub(lazy, text), "utf-8")
 
 
 def setup(app):
-    app.connect("html-page-context", apart)
+    app.connect("build-finished", apart)
     return {"parallel_read_safe": True}
