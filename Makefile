@@ -1,4 +1,4 @@
-# make book · make serve · make pdf · make lab · make test · make lint · make clean: each sets up what it needs.
+# make book · make serve · make pdf · make lab · make test · make lint · make colab · make clean: each sets up what it needs.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
@@ -6,7 +6,7 @@ SITE := _build/html
 EXECUTED := $(patsubst book/%,_build/jupyter_execute/book/%,$(wildcard book/*.ipynb))
 
 .NOTPARALLEL:
-.PHONY: book serve pdf lab test lint unit notebooks site clean
+.PHONY: book serve pdf lab test lint unit notebooks site colab clean
 
 # Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all.
 # What it warns of is kept, and said last, where one looks for it.
@@ -41,13 +41,23 @@ lint: .venv/ready
 unit: .venv/ready _build/ipywidgets7/ready
 	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/test_site.py
 
-# The published outputs reproduce; and the sources run as a student runs them, with live sliders.
+# The published outputs reproduce; and the sources run as a student runs them, with live sliders. Two chapters at once, which
+# must not disturb each other.
 notebooks: book
-	PGCOURSE_BAKE=1 $(BIN)/pytest --nbval --nbval-sanitize-with tests/sanitize.cfg $(EXECUTED)
-	$(BIN)/pytest --nbval-lax book
+	PGCOURSE_BAKE=1 $(BIN)/pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/sanitize.cfg $(EXECUTED)
+	$(BIN)/pytest -n 2 --dist loadfile --nbval-lax book
 
 site: book
 	$(BIN)/pytest tests/test_site.py
+
+# Every chapter, with what Colab has.
+colab: _build/colab/ready
+	_build/colab/bin/pytest -n 2 --dist loadfile --nbval-lax book
+
+_build/colab/ready: colab.txt pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --requirement colab.txt
+	@touch $@
 
 clean:
 	rm -rf .venv _build *.egg-info
