@@ -403,7 +403,7 @@ def _dqn(
     return _learner(task.make(1), network, seed, eta, eta_halved, epsilon, n_exploring, gamma=gamma, copied=copied, every=every, **memory)
 
 
-recipe("dqn/acrobot", Task("Acrobot-v1"), steps=60_000, every=5_000)(
+recipe("dqn/acrobot", Task("Acrobot-v1"), steps=100_000, every=5_000)(
     functools.partial(_dqn, eta=0.001, epsilon=0.1, n_exploring=10_000, copied=250, every=1, batch_size=128, n_hidden=64, n_layers=1)
 )
 

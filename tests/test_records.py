@@ -576,7 +576,10 @@ def test_recorded_queues_earn_within_one_per_cent_of_the_best_there_is():
 
 COMPARED = list(records.find(records.COMPARED))
 BUDGETS = {"settings": 300_000, "credits": 300_000, "critics": 200_000, "horizons": 200_000, "layers": 3_000_000}
-BUDGETS |= {"parts": 10_000, "knobs": 10_000, "double": 50_000, "ten": 300_000}
+BUDGETS |= {"parts": 10_000, "knobs": 10_000, "double": 50_000}
+BUDGETS |= {"dqn/cartpole": 100_000, "actor-critic/cartpole": 300_000, "reinforce/cartpole": 300_000}  # in ten
+BUDGETS |= {"dqn/acrobot": 100_000, "actor-critic/acrobot": 200_000, "reinforce/acrobot": 200_000}
+BUDGETS |= {"dqn/pong": 600_000, "actor-critic/pong": 600_000}
 
 
 def seeds(folder):
@@ -622,13 +625,17 @@ def test_ddpg_is_compared_with_itself_but_for_a_part_or_a_knob(folder, n_ways, n
     assert all(len(record.changed) == 1 or set(record.changed) == rates for record in records.find(records.COMPARED / folder))
 
 
-def test_who_is_compared_with_dqn_is_judged_as_often():
-    """Three forms of REINFORCE and an actor–critic, ten seeds each, at least as many steps as DQN's ten; a 475 is seen when it comes."""
+def test_who_is_compared_with_dqn_is_judged_as_often_and_has_as_large_a_network():
+    """Five learners on two tasks, ten seeds each; and on Pong two, five seeds each, beside REINFORCE's runs from elsewhere."""
     groups = seeds("ten")
-    assert len(groups) == 4
-    assert all(group == list(range(10)) for group in groups.values()), groups
-    every = [record.about["every"] for record in (*records.find(records.COMPARED / "ten"), *records.load("dqn/cartpole"))]
-    assert set(every) == {5000}
+    assert len(groups) == 5 + 5 + 2
+    assert all(group == list(range(5 if "/pong" in label else 10)) for label, group in groups.items()), groups
+    found = [*records.find(records.COMPARED / "ten"), *records.load("reinforce/pong")]
+    bodies = {"cartpole": (64, 2), "acrobot": (64, 1), "pong": (200, None)}
+    for record in found:
+        task, settings = record.name.split("/")[1], record.about["settings"]
+        assert record.about["every"] == (50_000 if task == "pong" else 5000)
+        assert (settings["n_hidden"], settings.get("n_layers")) == bodies[task]
 
 
 @pytest.mark.parametrize("record", COMPARED, ids=lambda record: record.folder.relative_to(records.COMPARED).as_posix())
@@ -636,7 +643,7 @@ def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
     assert record.finished
     assert record.stale() == []
     folder = record.folder.relative_to(records.COMPARED).parts[0]
-    assert record.about["budget"] == [BUDGETS[folder], "steps"]
+    assert record.about["budget"] == [BUDGETS[record.name if folder == "ten" else folder], "steps"]
     assert all(len(session["commit"]) == 40 for session in record.about["sessions"])
     assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv"}
 
