@@ -23,3 +23,6 @@ for (const figure of document.querySelectorAll("figure.explore")) {
 
 // A film in a cell with this tag begins by itself, unless the reader does not like things that move.
 if (!matchMedia("(prefers-reduced-motion: reduce)").matches) document.querySelectorAll(".tag_autoplay video").forEach(film => film.play());
+
+// The theme lets keys scroll the code that is too wide when a page loads; code in a folded solution is not wide yet.
+document.addEventListener("click", event => event.target.closest(".solution")?.querySelectorAll("pre").forEach(code => { code.tabIndex = 0; }));
