@@ -1,6 +1,8 @@
 """What importing the package costs, and what the extension of the book sees of it."""
 
+import base64
 import inspect
+import io
 import re
 import shutil
 import subprocess
@@ -8,8 +10,10 @@ import sys
 import tomllib
 from importlib.metadata import entry_points, version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 import pgcourse
 
@@ -127,3 +131,24 @@ def test_a_change_of_the_package_changes_the_digest_that_the_cache_is_kept_under
         digests.append(selfcontained.digest())
     assert digests[0] == digests[1] == digests[2]  # compiled files and checkpoints do not count
     assert len(set(digests[2:])) == 4
+
+
+def test_pictures_leave_a_page_once_and_keep_their_place(tmp_path, monkeypatch):
+    """A page that a second build does not write anew stays as it is, whatever its alternative text says."""
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import media
+
+    picture = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(picture, "webp")
+    text = base64.b64encode(picture.getvalue()).decode()
+    page = tmp_path / "book" / "page.html"
+    page.parent.mkdir()
+    page.write_text(f'<img alt="Its width = 3" src="data:image/webp;base64,{text}" hidden>')
+    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name="html"))
+    media.apart(app, None)
+    [file] = (tmp_path / "_images").iterdir()
+    assert file.read_bytes() == picture.getvalue()
+    once = page.read_text()
+    assert once == f'<img loading="lazy" width="30" height="20" alt="Its width = 3" src="../_images/{file.name}" hidden>'
+    media.apart(app, None)
+    assert page.read_text() == once

@@ -13,7 +13,9 @@ from pathlib import Path
 from PIL import Image
 
 INLINE = re.compile(r'"data:(?:image|video)/(webp|png|mp4);base64,([A-Za-z0-9+/=]+)"')
-IMAGE = re.compile(r'<img (?=[^>]*src="([^"]*_images/[^"]+\.(?:png|webp))")([^>]*)>')
+IMAGE = re.compile(  # one that has not been here before
+    r'<img (?![^>]*loading=)(?=[^>]*src="([^"]*_images/[^"]+\.(?:png|webp))")([^>]*)>'
+)
 
 
 def apart(app, error):
@@ -31,9 +33,10 @@ def apart(app, error):
             return f'"{here}/{name}"'
 
         def lazy(found, page=page):
-            width, height = Image.open(page.parent / found[1]).size
+            with Image.open(page.parent / found[1]) as image:
+                width, height = image.size
             size = f'width="{width}" height="{height}" '  # so that nothing jumps
-            size = "" if "width" in found[2] else size
+            size = "" if " width=" in found[0] else size
             return f'<img loading="lazy" {size}{found[2]}>'
 
         text = INLINE.sub(file, page.read_text("utf-8"))
