@@ -149,15 +149,14 @@ def _numbers(
     """REINFORCE with discounted reward-to-go, numbers in and a choice out: one layer of 64 hidden units."""
     from pgcourse.networks import SoftmaxPolicy
 
-    n_inputs, n_actions = _sizes(task)
-    policy = SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=n_layers, seed=seed)
+    policy = SoftmaxPolicy(*_sizes(task), n_hidden, n_layers=n_layers, seed=seed)
     return _reinforce(task, policy, seed, gamma, n_envs, credit, baseline, eta=eta, batch_size=batch_size, standardize=standardize)
 
 
 recipe("reinforce/acrobot", Task("Acrobot-v1"), steps=300_000, every=10_000)(_numbers)
 
 
-def _sizes(task):
+def _sizes(task) -> tuple[int, int]:
     """Return how many numbers a state has, and how many actions there are."""
     env = task.make(1)
     env.close()
@@ -247,15 +246,12 @@ def _other(seed: int) -> int:
 
 
 @recipe("actor-critic/cartpole", Task("CartPole-v1"), steps=500_000, every=25_000)
-def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_layers=1, n_envs=8):
-    """Actor–critic, balancing a pole: 4 numbers in, 2 actions, 64 hidden units each; a turn every 32 steps of 8 environments."""
+def _choices(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_layers=1, n_envs=8):
+    """Actor–critic, numbers in and a choice out: 64 hidden units each, a turn every 32 steps of 8 environments."""
     return _discounted(task, seed, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_layers, n_envs)
 
 
-@recipe("actor-critic/acrobot", Task("Acrobot-v1"), steps=300_000, every=25_000)
-def _(task, seed, *, eta=0.001, eta_critic=0.01, gamma=0.99, lam=0.95, n_steps=32, n_hidden=64, n_layers=1, n_envs=8):
-    """Actor–critic, swinging two links up by the joint between them: 6 numbers in, 3 actions."""
-    return _discounted(task, seed, eta, eta_critic, gamma, lam, n_steps, n_hidden, n_layers, n_envs)
+recipe("actor-critic/acrobot", Task("Acrobot-v1"), steps=300_000, every=25_000)(_choices)
 
 
 @recipe("actor-critic/pong", PongTask("PongDeterministic-v4"), steps=600_000, every=50_000, n_episodes=2)
@@ -397,8 +393,7 @@ def _dqn(
     """DQN, numbers in and a value for each action out: a turn every few steps, ε and the learning rate falling."""
     from pgcourse.networks import SoftmaxPolicy
 
-    n_inputs, n_actions = _sizes(task)
-    network = SoftmaxPolicy(n_inputs, n_actions, n_hidden, n_layers=n_layers, seed=seed)
+    network = SoftmaxPolicy(*_sizes(task), n_hidden, n_layers=n_layers, seed=seed)
     memory = {"batch_size": batch_size, "capacity": capacity, "n_random": n_random}
     return _learner(task.make(1), network, seed, eta, eta_halved, epsilon, n_exploring, gamma=gamma, copied=copied, every=every, **memory)
 

@@ -88,7 +88,7 @@ def test_every_setting_of_reinforce_arrives(recipe, name, value, read):
 
 @pytest.mark.parametrize("name", ["reinforce/cartpole", "reinforce/acrobot"])
 def test_layers_of_reinforce_arrive(name):
-    assert [(len(small(recipes.get(name), n_layers=n).policy.layers) - 1) // 2 for n in (1, 3)] == [1, 3]
+    assert [layers(small(recipes.get(name), n_layers=n).policy) for n in (1, 3)] == [1, 3]
 
 
 ACTOR_CRITIC = [recipe for recipe in recipes.RECIPES.values() if recipe.name.startswith("actor-critic/")]
@@ -97,6 +97,10 @@ AVERAGE = [recipe for recipe in ACTOR_CRITIC if "eta_average" in recipe.defaults
 
 def hidden(module):
     return next(len(b) for b in module.parameters() if b.ndim == 1 and len(b) > 1)
+
+
+def layers(network):
+    return (len(network.layers) - 1) // 2
 
 
 @pytest.mark.parametrize("recipe", ACTOR_CRITIC, ids=lambda recipe: recipe.name)
@@ -110,7 +114,7 @@ def test_every_setting_of_an_actor_critic_arrives(recipe):
         "n_hidden": (5, lambda a: {hidden(a.policy), hidden(a.critic.value)}.pop()),
         "n_envs": (3, lambda a: a.env.num_envs),
         "eta_halved": (100, lambda a: next(n for n in (100, recipe.defaults["eta_halved"]) if a.eta(n) == recipe.defaults["eta"] / 2)),
-        "n_layers": (3, lambda a: (len(a.policy.layers) - 1) // 2),
+        "n_layers": (3, lambda a: layers(a.policy)),
         "eta_average": (0.2, lambda a: a.eta_average),
         "sigma": (0.3, lambda a: round(a.policy.log_sigma.exp().item(), 6)),
     }
@@ -177,7 +181,7 @@ def test_every_setting_of_dqn_arrives(recipe):
         "capacity": (777, lambda a: a.replay.capacity),
         "n_random": (99, lambda a: a.n_random),
         "n_hidden": (12, lambda a: hidden(a.policy.network)),
-        "n_layers": (3, lambda a: (len(a.policy.network.layers) - 1) // 2),
+        "n_layers": (3, lambda a: layers(a.policy.network)),
         "n_envs": (3, lambda a: a.env.num_envs),
     }
     for name in recipe.defaults:
