@@ -15,6 +15,7 @@ import time
 
 import gymnasium
 import numpy as np
+import report
 import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -58,7 +59,8 @@ def main():
     parser.add_argument("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")
     wanted = parser.parse_args()
 
-    print(f"{f'{wanted.steps:,} steps, {wanted.seeds} seeds':36}{'steps/s':>9}{'ratio':>7}   return, interquartile mean and 95 %")
+    report.about(report.made(), "stable-baselines3")
+    report.head(f"{wanted.steps:,} steps, {wanted.seeds} seeds", "steps/s", "ours/this", "return: IQM and 95 %")
     for name in TASKS:
         recipe = recipes.get(name)
         learners = {
@@ -75,10 +77,8 @@ def main():
                 scores[learner].append(recipe.task.play(act, N_EPISODES, seed=10_000 + seed).mean())
         for learner in learners:
             speed = np.median(speeds[learner])
-            print(
-                f"{f'{recipe.task.name}, {learner}':36}{speed:9,.0f}{np.median(speeds['ours']) / speed:7.2f}   {interval(scores[learner])}",
-                flush=True,
-            )
+            times = np.median(speeds["ours"]) / speed
+            report.row(f"{recipe.task.name}, {learner}", f"{speed:,.0f}", f"{times:.2f}", str(interval(scores[learner])))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 
 import gymnasium
 import numpy as np
+import report
 import torch
 from stable_baselines3 import DDPG as Peer
 from stable_baselines3.common.noise import NormalActionNoise
@@ -86,7 +87,7 @@ def limit(n_inputs, n_outputs, sizes, batch_size):
 
 def speeds(updates):
     recipe = recipes.get("ddpg/pendulum")
-    print(f"{'steps with an update, a second':44}{'ours':>7}{'SB3':>7}{'ratio':>7}{'limit':>8}{'share':>7}")
+    report.head("steps with an update, a second", "ours", "SB3", "ours/SB3", "limit", "of the limit")
     for n_threads in THREADS:
         torch.set_num_threads(n_threads)
         for sizes in SIZES:
@@ -97,10 +98,11 @@ def speeds(updates):
                 mine, its = np.median(rounds, axis=0)
                 most = limit(3, 1, sizes, batch_size)
                 what = f"{sizes[0]}–{sizes[1]} units, {batch_size} transitions, {n_threads} thread{'s' * (n_threads > 1)}"
-                print(f"{what:44}{mine:7,.0f}{its:7,.0f}{mine / its:7.2f}{most:8,.0f}{mine / most:7.0%}", flush=True)
+                report.row(what, f"{mine:,.0f}", f"{its:,.0f}", f"{mine / its:.2f}", f"{most:,.0f}", f"{mine / most:.0%}")
 
 
 def returns(wanted, n_seeds):
+    report.head(f"return: IQM and 95 %, {n_seeds} seeds", "ours", "SB3")
     for name, usual in TASKS.items():
         recipe, scores, steps = recipes.get(name), {ours: [], peer: []}, wanted or usual
         sizes = (recipe.defaults["n_hidden"],) * 2
@@ -110,9 +112,7 @@ def returns(wanted, n_seeds):
                     train, act = make(recipe.task, sizes, common(recipe), seed)
                     train(steps - N_RANDOM - 1)
                     mine.append(recipe.task.play(act, N_EPISODES, seed=10_000 + seed).mean())
-        for make, mine in scores.items():
-            who = "ours" if make is ours else "SB3"
-            print(f"{recipe.task.name}, {steps:,} steps, {n_seeds} seeds, {who:5} return {interval(mine)}", flush=True)
+        report.row(f"{recipe.task.name}, {steps:,} steps", *(str(interval(mine)) for mine in scores.values()))
 
 
 def common(recipe):
@@ -125,6 +125,7 @@ def main():
     parser.add_argument("--steps", type=int, help="of training for each (default 10,000 and 30,000)")
     parser.add_argument("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")
     wanted = parser.parse_args()
+    report.about(report.made(), "stable-baselines3")
     speeds(wanted.updates)
     returns(wanted.steps, wanted.seeds)
 

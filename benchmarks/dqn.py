@@ -14,6 +14,7 @@ import time
 import gymnasium
 import joblib
 import numpy as np
+import report
 from stable_baselines3 import DQN as Peer
 
 from pgcourse import recipes
@@ -75,12 +76,13 @@ def main():
 
     jobs = [(name, seed) for seed in range(wanted.seeds) for name in LEARNERS]
     done = joblib.Parallel(wanted.jobs)(joblib.delayed(run)(LEARNERS[name], wanted.steps, seed) for name, seed in jobs)
-    print(f"{f'{wanted.steps:,} steps, {wanted.seeds} seeds':26}{'steps/s':>9}{'ratio':>7}   return, interquartile mean and 95 %")
+    report.about(report.made(), "stable-baselines3")
+    report.head(f"{wanted.steps:,} steps, {wanted.seeds} seeds", "steps/s", "ours/this", "return: IQM and 95 %", "each")
     speeds, scores = ({name: [r[k] for job, r in zip(jobs, done, strict=True) if job[0] == name] for name in LEARNERS} for k in (0, 1))
     for name in LEARNERS:
         speed = np.median(speeds[name])
-        sorted_ = " ".join(f"{score:.0f}" for score in sorted(scores[name]))
-        print(f"{name:26}{speed:9,.0f}{np.median(speeds['ours']) / speed:7.2f}   {interval(scores[name])}   {sorted_}", flush=True)
+        each = " ".join(f"{score:.0f}" for score in sorted(scores[name]))
+        report.row(name, f"{speed:,.0f}", f"{np.median(speeds['ours']) / speed:.2f}", str(interval(scores[name])), each)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each of them
 
 import numpy as np
+import report
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from pgcourse import mdp
@@ -71,12 +72,13 @@ def ours(world, rng, estimate):
 
 
 def main():
-    print(f"{'steps/s':30}{'gymnasium':>12}{'64 of them':>12}{'sample':>14}{'+ estimate':>14}{'ratio':>8}")
+    report.about(report.made())
+    report.head("steps/s", "one env", "64 at once", "sample", "and estimate", "sample/envs")
     for name, world in WORLDS.items():
         rng = np.random.default_rng(0)
         alone, many = rate(single(world, rng)), rate(vector(world, rng))
         sampled, estimated = (rate(ours(world, rng, estimate)) for estimate in (False, True))
-        print(f"{name:30}{alone:12,.0f}{many:12,.0f}{sampled:14,.0f}{estimated:14,.0f}{sampled / max(alone, many):8.0f}")
+        report.row(name, *(f"{speed:,.0f}" for speed in (alone, many, sampled, estimated, sampled / max(alone, many))))
 
 
 if __name__ == "__main__":

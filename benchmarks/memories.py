@@ -13,6 +13,7 @@ import json
 
 import joblib
 import numpy as np
+import report
 import torch
 
 from pgcourse import recipes, records
@@ -56,9 +57,16 @@ def main():
     options = options.parse_args()
     lessons = joblib.Parallel(options.jobs, verbose=10)(joblib.delayed(lesson)(seed) for seed in range(options.seeds))
     rows = [row for found in lessons for row in found]
-    KEPT.write_text(json.dumps({"turns": TURNS, "made": records.provenance(), "rows": rows}) + "\n", encoding="utf-8")
-    for row in rows:
-        print(f"{row['seed']} {row['n']:6,} teacher {row['teacher']:8.1f} pupils", *row["pupils"])
+    about = {"turns": TURNS, "made": report.made(), "rows": rows}
+    KEPT.write_text(json.dumps(about) + "\n", encoding="utf-8")
+    show(about)
+
+
+def show(about):
+    report.about(about["made"])
+    report.head("transitions", "seed", "teacher then", *(f"pupil {k + 1}" for k in range(PUPILS)))
+    for row in sorted(about["rows"], key=lambda row: row["n"]):
+        report.row(f"{row['n']:,}", str(row["seed"]), f"{row['teacher']:.0f}", *(f"{score:.0f}" for score in row["pupils"]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import argparse
 import json
 
 import joblib
+import numpy as np
+import report
 import torch
 
 from pgcourse import recipes, records, tasks
@@ -41,10 +43,17 @@ def main():
     runs = [(td3, seed) for td3 in (False, True) for seed in range(options.seeds)]
     courses = joblib.Parallel(options.jobs, verbose=10)(joblib.delayed(course)(*run, options.steps) for run in runs)
     rows = [{"td3": td3, "seed": seed, "course": found} for (td3, seed), found in zip(runs, courses, strict=True)]
-    about = {"columns": ["n_steps", "said", "came"], "made": records.provenance(), "rows": rows}
+    about = {"columns": ["n_steps", "said", "came"], "made": report.made(), "rows": rows}
     KEPT.write_text(json.dumps(about) + "\n", encoding="utf-8")
-    for row in rows:
-        print("TD3 " if row["td3"] else "DDPG", row["seed"], *(f"{said:.1f} ({came:.1f})" for _, said, came in row["course"]))
+    show(about)
+
+
+def show(about):
+    report.about(about["made"])
+    report.head("said (came), middle over seeds", "DDPG", "TD3")
+    courses = [np.median([row["course"] for row in about["rows"] if row["td3"] == td3], axis=0) for td3 in (False, True)]
+    for looks in zip(*courses, strict=True):
+        report.row(f"after {looks[0][0]:,.0f} steps", *(f"{said:.0f} ({came:.0f})" for _, said, came in looks))
 
 
 if __name__ == "__main__":

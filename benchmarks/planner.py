@@ -18,6 +18,7 @@ from collections.abc import Callable
 import joblib
 import mujoco
 import numpy as np
+import report
 from tqdm import tqdm
 
 from pgcourse import lqr, recipes, records
@@ -182,10 +183,17 @@ def main():
         )
         chance = [at_random(name, seed) for seed in range(N_RANDOM)]
         about = {"plan": np.round(scores, 3).tolist(), "random": np.round(chance, 3).tolist()}
-        done["tasks"][name] = about | {"made": records.provenance()}
+        done["tasks"][name] = about | {"made": report.made()}
         KEPT.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name, about in done["tasks"].items():
-        print(f"{name:36} random {np.mean(about['random']):9.1f}   planned {np.mean(about['plan']):9.1f}")
+    show(done["tasks"])
+
+
+def show(tasks):
+    report.about(list(tasks.values())[-1]["made"], "mujoco", "dm-control")
+    report.head("mean return", "random", "planned", "episodes", "measured", "commit")
+    for name, about in tasks.items():
+        means = (f"{np.mean(about[way]):,.1f}" for way in ("random", "plan"))
+        report.row(f"`{name}`", *means, str(len(about["plan"])), about["made"]["date"], about["made"]["commit"][:7])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import warnings
 
 import gymnasium
 import numpy as np
+import report
 import torch
 
 from pgcourse import pong, recipes
@@ -140,8 +141,9 @@ def main():
     wanted = parser.parse_args()
 
     top = ceiling()
-    print(f"{'':22}{'steps/s':>9}{'of ceiling':>12}{f'score, {wanted.minutes:g} min':>16}{'break-even':>34}")
-    print(f"{'the console alone':22}{top:9,.0f}{1:12.0%}", flush=True)
+    report.about(report.made())
+    report.head("", "steps/s", "of the console's", f"score, {wanted.minutes:g} min", "break-even")
+    report.row("the console alone", f"{top:,.0f}", f"{1:.0%}", "", "")
     learners = {"ours": lambda: Ours(dense=False), "ours, dense": lambda: Ours(dense=True), "of 2016": Of2016}
     for name, build in learners.items():
         with one_thread():
@@ -152,7 +154,7 @@ def main():
         after = f"{even:.1f} min" if even else f"not in {wanted.minutes:g} min"
         if name == "of 2016" and not even:
             after += f"; extrapolated {GAMES_OF_2016 / games_a_second / 3600:.0f} h"
-        print(f"{name:22}{speed:9,.0f}{speed / top:12.0%}{f'{scores.mean():.1f} ± {error:.1f}':>16}{after:>34}", flush=True)
+        report.row(name, f"{speed:,.0f}", f"{speed / top:.0%}", f"{scores.mean():.1f} ± {error:.1f}", after)
 
 
 if __name__ == "__main__":

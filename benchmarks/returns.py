@@ -9,6 +9,7 @@ import timeit
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each of them
 
 import numpy as np
+import report
 
 from pgcourse import mdp
 from pgcourse.estimators import score_function
@@ -106,15 +107,17 @@ def main():
         "mean_by_state": (lambda: mean_by_state(G, e.x, live), lambda: by_state(G_e, x)),
         "standardized": (lambda: standardized(G, live), lambda: whitened(G_e)),
     }
-    print(f"{len(live)} episodes of 1 to {live.sum(axis=1).max()} steps, {live.sum():,} in all; padded, {live.size:,}")
-    print(f"{'':16}{'at once':>12}{'loops':>12}{'ratio':>8}{'with the score function':>27}")
+    report.about(report.made())
+    print(f"\n{len(live)} episodes of 1 to {live.sum(axis=1).max()} steps, {live.sum():,} in all; padded, {live.size:,}")
+    report.head("", "at once", "loops", "loops/at once", "with the score function")
     for name, (at_once, loops) in credits.items():
         whole = (lambda at_once=at_once: score_function(w, e, at_once()), lambda loops=loops: estimates(w, loops(), x, a))
         for row, other, taken in zip(at_once(), loops(), live, strict=True):
             np.testing.assert_allclose(row[taken], other, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(whole[0](), whole[1](), rtol=1e-9, atol=1e-9)
         fast, slow, fast_whole, slow_whole = (mean_time(f) for f in (at_once, loops, *whole))
-        print(f"{name:16}{1e3 * fast:9.2f} ms{1e3 * slow:9.2f} ms{slow / fast:8.0f}{slow_whole / fast_whole:27.0f}")
+        times = (f"{1e3 * seconds:.2f} ms" for seconds in (fast, slow))
+        report.row(f"`{name}`", *times, f"{slow / fast:.0f}", f"{slow_whole / fast_whole:.0f}")
 
 
 if __name__ == "__main__":

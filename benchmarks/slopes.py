@@ -12,6 +12,7 @@ import argparse
 import json
 
 import numpy as np
+import report
 import torch
 from scipy.stats import t
 from tqdm import tqdm
@@ -89,11 +90,18 @@ def main():
                 found = jackknife((own[k], across[k], own[UNBIASED], own[PLAIN[k]]), options.decisions)
                 pairs = ([float(f"{x:.4g}") for x in pair] for pair in found)
                 rows.append({"n_steps": n_steps, "way": way} | dict(zip(("signal_to_noise", "cosine", "noise"), pairs, strict=True)))
-    about = {"n_groups": options.groups, "n_decisions": options.decisions, "made": records.provenance(), "rows": rows}
+    about = {"n_groups": options.groups, "n_decisions": options.decisions, "made": report.made(), "rows": rows}
     KEPT.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for row in rows:
+    show(about)
+
+
+def show(about):
+    report.about(about["made"])
+    report.head("decisions learnt from, way of crediting", "signal to noise", "cosine", "noise")
+    for row in about["rows"]:
         n_steps, way, *pairs = row.values()
-        print(f"{n_steps:8} {way:22}", *(f"{middle:9.4f} ± {half:.4f}" for middle, half in pairs))
+        cells = (f"{middle:.3f} ± {half:.3f}" if middle == middle else "" for middle, half in pairs)
+        report.row(f"{n_steps:,}; {way}", *cells)
 
 
 if __name__ == "__main__":
