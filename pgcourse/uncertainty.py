@@ -6,6 +6,7 @@ A *score* is such a number; scores are kept as one array of shape (n_runs,) for 
 Slide 7's "high variance"; Agarwal et al. (2021).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,9 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self):
-        return f"{self.middle:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        width = self.high - self.low  # of which two digits are told, and of the numbers no more than that
+        digits = f".{max(0, 1 - math.floor(math.log10(width)))}f" if 0 < width < math.inf else ".4g"
+        return f"{self.middle:{digits}} [{self.low:{digits}}, {self.high:{digits}}]"
 
 
 class Band(NamedTuple):

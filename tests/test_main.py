@@ -91,7 +91,7 @@ def test_run_says_how_each_seed_did_and_their_mean(ran):
     first, second = records.load(NAME, folder, batch_size=501)
     *each, together = result.stdout.splitlines()
     assert each == [f"{LABEL} seed {r.seed}: {r.score:.4g} over 100 episodes, in {r.folder}" for r in (first, second)]
-    assert together.startswith(f"{LABEL}: interquartile mean of 2 seeds {(first.score + second.score) / 2:.4g} [")
+    assert together.startswith(f"{LABEL}: interquartile mean of 2 seeds {interval([first.score, second.score])}")
     assert "4,000 of 4,000 steps" in result.stderr  # the progress bar
 
 

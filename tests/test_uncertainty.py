@@ -162,7 +162,10 @@ def test_equal_runs_have_no_width():
 
 
 def test_an_interval_reads_as_a_number_with_brackets():
-    assert str(Interval(1234.56789, -0.5, 2)) == "1235 [-0.5, 2]"
+    assert str(Interval(330.94, 323.8, 340.1)) == "331 [324, 340]"
+    assert str(Interval(-0.36159, -0.4492, -0.02847)) == "-0.36 [-0.45, -0.03]"
+    assert str(Interval(1234.5, 1234.5, 1234.5)) == "1234 [1234, 1234]"
+    assert str(Interval(5, -np.inf, np.inf)) == "5 [-inf, inf]"
 
 
 def test_a_band_is_four_arrays_of_one_length():
