@@ -175,7 +175,7 @@ def test_every_exercise_of_a_notebook_is_a_box_with_its_solution(name):
     assert [link["href"] for link in page.select(".solution > .admonition-title > a")] == [f"#{address}" for address in addresses]
 
 
-@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("width", [375, 1000, 1200, 1280])
 def test_nothing_sticks_out(visit, width):
     visit.page.set_viewport_size({"width": width, "height": 800})
     assert visit.page.evaluate(OVERFLOW) == []
@@ -287,3 +287,18 @@ def test_the_front_door_leads_to_the_first_page(site, chromium):
         page = context.new_page()
         page.goto(site)
         page.wait_for_url(f"{site}{PAGES[0]}.html")
+
+
+def test_search_finds_the_page_of_a_word(site, chromium):
+    page = chromium.new_page()
+    page.goto(f"{site}book/intro.html")
+    page.keyboard.press("Control+K")
+    page.keyboard.type("offline reinforcement")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=offline*")
+    page.wait_for_selector("#search-results li a")
+    found = page.eval_on_selector_all("#search-results li > a", "all => all.map(a => a.href)")
+    assert any("08-ddpg.html" in address for address in found)
+    page.click(f"#search-results li > a[href*='{urlsplit(found[0]).path.split('/')[-1]}']")
+    assert "offline" in page.inner_text("article").lower()
+    page.close()
