@@ -5,10 +5,14 @@ import importlib
 import itertools
 import json
 import operator
+import os
 import re
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from pybtex.database import parse_file
@@ -174,3 +178,19 @@ def test_the_slide_map_has_every_slide_and_names_functions_and_tests_that_exist(
         for test in re.findall(r"`(\w+)`", tests):
             assert (ROOT / "tests" / f"{test}.py").exists()
     assert named > 20
+
+
+def test_a_chapter_that_was_killed_in_the_middle_runs_again(tmp_path):
+    """The one that writes files while it runs, with all that belongs to it: its kernel, and the processes that this trains with."""
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT / "tests" / "readonly"), "PGCOURSE_BAKE": "1"}
+    command = [Path(sys.executable).with_name("jupyter-execute"), ROOT / "book" / "09-how-we-measure.ipynb"]
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not [*tmp_path.rglob("run.json")]:
+        assert first.poll() is None, "it was over before it trained"
+        time.sleep(0.1)
+    for process in (*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)):
+        process.kill()
+    assert first.wait() != 0
+    assert [*tmp_path.rglob("run.json")]  # what it had begun still lies there
+    again = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr

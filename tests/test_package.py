@@ -3,6 +3,7 @@
 import base64
 import inspect
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import pgcourse
 
 ROOT = Path(__file__).parents[1]
 MODULES = [*sorted(path.stem for path in (ROOT / "pgcourse").glob("[a-z]*.py")), "records", "__main__"]
+READ_ONLY = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "readonly")}
 HEAVY = ("torch", "matplotlib", "gymnasium", "ale_py", "ipywidgets", "IPython", "sklearn", "scipy", "numpy")
 
 
@@ -96,6 +98,20 @@ def test_the_command_is_installed():
     installed = subprocess.run([shutil.which("pgcourse", path=Path(sys.executable).parent), "list"], capture_output=True, text=True)
     assert installed.returncode == 0
     assert "reinforce/cartpole: " in installed.stdout
+
+
+def test_a_read_only_installation_works(tmp_path):
+    """Nothing is written beside the package, whatever the command; permissions would not stop a test that runs as root."""
+    run = "run reinforce/cartpole --seeds 2 --steps 2000 --jobs 2 --folder runs"
+    for command in ("list", run, "resume runs", "plot runs", "evaluate reinforce/cartpole --episodes 5", "watch reinforce/cartpole"):
+        arguments = [sys.executable, "-m", "pgcourse", *command.split()]
+        done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=READ_ONLY)
+        assert done.returncode == 0, done.stderr
+    write = "import sys; open(sys.argv[1], 'w')"
+    for place in (ROOT / "pgcourse" / "records" / "new", ROOT / "pgcourse" / ".." / "book" / "new"):  # this is how it would be noticed
+        done = subprocess.run([sys.executable, "-c", write, place], capture_output=True, text=True, env=READ_ONLY)
+        assert "PermissionError" in done.stderr
+    assert not (ROOT / "book" / "new").exists()
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
