@@ -207,7 +207,7 @@ _PROBABILITIES = [
 # Chapter 2
 
 
-def slope(w, x, t):
+def uphill(w, x, t):
     """Return ∂L/∂w of the mean log-probability of the labels."""
     return x.T @ (t - sigmoid(x @ w)) / len(x)
 
@@ -221,8 +221,8 @@ def _bottles(rng) -> Cases:
 
 
 _SLOPE = [
-    ("This is the slope of −L, or y − t in place of t − y: climbing it makes the labels less probable.", lambda w, x, t: -slope(w, x, t)),
-    ("This is the sum over the bottles, and L is their mean.", lambda w, x, t: slope(w, x, t) * len(x)),
+    ("This is the slope of −L, or y − t in place of t − y: climbing it makes the labels less probable.", lambda w, x, t: -uphill(w, x, t)),
+    ("This is the sum over the bottles, and L is their mean.", lambda w, x, t: uphill(w, x, t) * len(x)),
     ("The sigmoid is missing: x·w is a logit, and y is between 0 and 1.", lambda w, x, t: x.T @ (t - x @ w) / len(x)),
     (
         "There is a factor y (1 − y) too many: this is the slope of the squared error. In L the logarithm takes it away.",
@@ -232,8 +232,8 @@ _SLOPE = [
         "These are the slopes of each bottle. What is asked for is their mean, an array like w.",
         lambda w, x, t: x * (t - sigmoid(x @ w))[:, None],
     ),
-    ("This is the sum over the bottles and not their mean, and its sign is wrong.", lambda w, x, t: -slope(w, x, t) * len(x)),
-    ("This divides by the number of weights. The mean is over the bottles.", lambda w, x, t: slope(w, x, t) * len(x) / len(w)),
+    ("This is the sum over the bottles and not their mean, and its sign is wrong.", lambda w, x, t: -uphill(w, x, t) * len(x)),
+    ("This divides by the number of weights. The mean is over the bottles.", lambda w, x, t: uphill(w, x, t) * len(x) / len(w)),
 ]
 
 
@@ -333,7 +333,7 @@ _TO_GO = [
 # Chapter 5
 
 
-def score(w, s, a):
+def score_of_step(w, s, a):
     """Return ∂ log π(a|s)/∂w for a table of logits."""
     return _row(w, s, np.eye(w.shape[1])[a] - softmax(w[s]))
 
@@ -353,18 +353,21 @@ def _row(w, s, values):
 
 
 _SCORE = [
-    ("The sign is the wrong way round: this makes what was done less probable.", lambda w, s, a: -score(w, s, a)),
-    ("This is ∂π/∂w. Divided by π it is ∂ log π/∂w.", lambda w, s, a: softmax(w[s])[a] * score(w, s, a)),
+    ("The sign is the wrong way round: this makes what was done less probable.", lambda w, s, a: -score_of_step(w, s, a)),
+    ("This is ∂π/∂w. Divided by π it is ∂ log π/∂w.", lambda w, s, a: softmax(w[s])[a] * score_of_step(w, s, a)),
     ("−π is missing: raising one logit lowers the probability of all others.", lambda w, s, a: _row(w, s, np.eye(w.shape[1])[a])),
     ("In other states than s nothing was done: their rows are zero.", lambda w, s, a: np.eye(w.shape[1])[a] - softmax(w)),
-    ("This is the row of s. What is asked for has the shape of w, with zeros in the other rows.", lambda w, s, a: score(w, s, a)[s]),
+    (
+        "This is the row of s. What is asked for has the shape of w, with zeros in the other rows.",
+        lambda w, s, a: score_of_step(w, s, a)[s],
+    ),
     (
         "Probabilities are over the actions of one state, a row of w, and these are over the states.",
         lambda w, s, a: _row(w, s, np.eye(w.shape[1])[a] - softmax(w.T).T[s]),
     ),
     (
         "What was not done has no slope here. Its logits should go down: their slope is −π.",
-        lambda w, s, a: score(w, s, a) * np.eye(w.shape[1])[a],
+        lambda w, s, a: score_of_step(w, s, a) * np.eye(w.shape[1])[a],
     ),
     (
         "The probabilities of one state sum to 1, and these are over the whole table.",
@@ -376,7 +379,7 @@ _SCORE = [
 # Chapter 6
 
 
-def advantages(R):
+def less_the_others(R):
     """Return each episode's return less the mean of the others'."""
     return R - leave_one_out(R[:, None])[:, 0]
 
@@ -393,10 +396,10 @@ _ADVANTAGES = [
         "The mean is that of all episodes, and should be that of the others: a baseline must not know what was drawn.",
         lambda R: R - R.mean(),
     ),
-    ("This is the baseline, the mean of the others. What is asked for is the return less it.", lambda R: R - advantages(R)),
+    ("This is the baseline, the mean of the others. What is asked for is the return less it.", lambda R: R - less_the_others(R)),
     ("The sum of the others is divided by the number of all: there is one less.", lambda R: R - (R.sum() - R) / len(R)),
     ("Standardised: the mean of all, and a division by the spread.", lambda R: (R - R.mean()) / R.std()),
-    ("The sign is the wrong way round: better than the others should be positive.", lambda R: -advantages(R)),
+    ("The sign is the wrong way round: better than the others should be positive.", lambda R: -less_the_others(R)),
     ("This takes away the sum of the others, not their mean.", lambda R: R - (R.sum() - R)),
     ("Standardised, with n − 1: the mean of all, and a division by the spread.", lambda R: (R - R.mean()) / R.std(ddof=1)),
 ]
@@ -495,56 +498,66 @@ _ACTOR_SLOPE = [
 # Chapter 9
 
 
-def middle_mean(scores):
-    """Return the mean without the ⌊n/4⌋ lowest and as many of the highest."""
-    return iqm(scores)
+def interval_of_difference(x, y, of_x, of_y):
+    """Return the ends of the 95 % bootstrap interval of IQM(x) − IQM(y); row b of of_x and of_y says which runs are drawn the b-th time."""
+    return np.quantile(iqm(x[of_x], axis=1) - iqm(y[of_y], axis=1), [0.025, 0.975])
 
 
-def _scores(rng) -> Cases:
-    yield (np.array([1.0, 2.0, 4.0, 100.0]),)
-    yield (np.array([100.0, 1.0, 4.0, 2.0]),)
-    yield (np.array([5.0, 0.0, 1.0]),)
-    for n in (5, 6, 7, 8, 9, 10, 13):
-        yield (rng.normal(size=n) + 2,)
+def _runs(rng) -> Cases:
+    few = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    yield np.array([1.0, 2.0]), np.array([0.0, 4.0]), few, few[::-1]
+    for n, m in ((4, 4), (5, 5), (8, 8), (5, 10), (10, 4), (20, 20)):
+        picks = (rng.integers(size, size=(50, size)) for size in (n, m))
+        yield rng.normal(size=n) + 2, rng.normal(size=m) ** 3, *picks
 
 
-def _without(below, above):
-    return lambda scores: np.mean(np.sort(scores)[below(len(scores)) : len(scores) - above(len(scores))])
+def _quantiles(means, ends=(0.025, 0.975), statistic=iqm):
+    """The same mistake in all cases: other means than those of what was drawn, other ends, or another statistic."""
+    return lambda x, y, of_x, of_y: np.quantile(means(x, y, of_x, of_y, statistic), ends)
 
 
-def _between_quartiles(scores):
-    low, high = np.percentile(scores, [25, 75])
-    return np.mean(scores[(scores >= low) & (scores <= high)])
+def _drawn(x, y, of_x, of_y, statistic):
+    return statistic(x[of_x], axis=1) - statistic(y[of_y], axis=1)
 
 
-_MIDDLE_MEAN = [
-    ("This is the mean of all.", np.mean),
-    ("This is the median.", np.median),
-    ("A quarter is left out in all. It is a quarter below and a quarter above.", _without(lambda n: n // 8, lambda n: n // 8)),
-    ("The scores have to be sorted first.", lambda scores: np.mean(scores[len(scores) // 4 : len(scores) - len(scores) // 4])),
+def _ends(scores, picks):
+    return np.quantile(iqm(scores[picks], axis=1), [0.025, 0.975])
+
+
+_INTERVAL_OF_DIFFERENCE = [
+    ("This is the interval of the second less the first.", _quantiles(lambda *drawn: -_drawn(*drawn))),
+    ("These are the differences of means. What is asked for are interquartile means.", _quantiles(_drawn, statistic=np.mean)),
+    ("These are the differences of medians. What is asked for are interquartile means.", _quantiles(_drawn, statistic=np.median)),
+    ("This is a 90 % interval: it leaves out 5 % at each end.", _quantiles(_drawn, ends=(0.05, 0.95))),
     (
-        "A quarter is rounded up here. It is rounded down: of three scores none is left out.",
-        _without(lambda n: -(-n // 4), lambda n: -(-n // 4)),
+        "These are the quartiles of the differences. An interval of 95 % leaves out 2.5 % at each end.",
+        _quantiles(_drawn, ends=(0.25, 0.75)),
     ),
-    ("Only the lowest quarter is left out.", _without(lambda n: n // 4, lambda n: 0)),
-    ("Only the highest quarter is left out.", _without(lambda n: 0, lambda n: n // 4)),
-    ("This is what is left, and not its mean.", lambda scores: np.sort(scores)[len(scores) // 4 : len(scores) - len(scores) // 4]),
+    ("These are the smallest and the largest difference. 2.5 % are to be left out at each end.", _quantiles(_drawn, ends=(0, 1))),
+    ("The upper end comes first here.", _quantiles(_drawn, ends=(0.975, 0.025))),
     (
-        "With fewer than four runs ⌊n/4⌋ is 0, and `[0:-0]` is empty.",
-        lambda scores: np.mean(np.sort(scores)[len(scores) // 4 : -(len(scores) // 4)]),
+        "Two intervals were subtracted, end from end: that is not the interval of the difference, and it may even be empty.",
+        lambda x, y, of_x, of_y: _ends(x, of_x) - _ends(y, of_y),
     ),
-    ("These quartiles are interpolated, and leave out others than the ⌊n/4⌋ at each end.", _between_quartiles),
-    ("This is the distance of the quartiles. What is asked for is a mean.", lambda scores: np.subtract(*np.percentile(scores, [75, 25]))),
+    (
+        "This takes the worst of the one against the best of the other. Both at once are rarer than 2.5 %, so that it is too wide.",
+        lambda x, y, of_x, of_y: _ends(x, of_x) - _ends(y, of_y)[::-1],
+    ),
+    ("This is the interval of the first alone.", lambda x, y, of_x, of_y: _ends(x, of_x)),
+    (
+        "The rows are the draws: the mean goes over the runs in a row.",
+        _quantiles(lambda x, y, of_x, of_y, _: iqm(x[of_x] - y[of_y], axis=0)),
+    ),
 ]
 
 EXERCISES = {
     "1.4": Exercise(probabilities, _values, _PROBABILITIES),
-    "2.4": Exercise(slope, _bottles, _SLOPE),
+    "2.4": Exercise(uphill, _bottles, _SLOPE),
     "3.4": Exercise(credit, _points, _CREDIT),
     "4.4": Exercise(to_go, _rewards, _TO_GO),
-    "5.4": Exercise(score, _tables, _SCORE),
-    "6.4": Exercise(advantages, _returns, _ADVANTAGES),
+    "5.4": Exercise(score_of_step, _tables, _SCORE),
+    "6.4": Exercise(less_the_others, _returns, _ADVANTAGES),
     "7.4": Exercise(surprises, _steps, _SURPRISES),
     "8.5": Exercise(actor_slope, _slopes, _ACTOR_SLOPE),
-    "9.4": Exercise(middle_mean, _scores, _MIDDLE_MEAN),
+    "9.4": Exercise(interval_of_difference, _runs, _INTERVAL_OF_DIFFERENCE),
 }
