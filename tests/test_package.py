@@ -13,7 +13,9 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
+from jupyter_cache import get_cache
 from PIL import Image
 
 import pgcourse
@@ -168,3 +170,24 @@ def test_pictures_leave_a_page_once_and_keep_their_place(tmp_path, monkeypatch):
     assert once == f'<img loading="lazy" width="30" height="20" alt="Its width = 3" src="../_images/{file.name}" hidden>'
     media.apart(app, None)
     assert page.read_text() == once
+
+
+def test_notebooks_have_their_outputs_also_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import selfcontained
+
+    executed = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="2")])])
+    nbformat.write(executed, tmp_path / "page.ipynb")
+    get_cache(tmp_path / "cache").cache_notebook_file(tmp_path / "page.ipynb", check_validity=False)
+    page = tmp_path / "jupyter_execute" / "book" / "page.ipynb"
+    page.parent.mkdir(parents=True)
+    code = nbformat.v4.new_code_cell("1 + 1")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("A sentence that is new."), code]), page)
+    other = page.with_name("other.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("2 + 2")]), other)
+    config = SimpleNamespace(nb_execution_cache_path=str(tmp_path / "cache"))
+    selfcontained.with_outputs(SimpleNamespace(outdir=tmp_path / "html", config=config), None)
+    cells = nbformat.read(page, 4).cells
+    assert cells[0].source == "A sentence that is new."
+    assert cells[1].outputs[0].text == "2"
+    assert nbformat.read(other, 4).cells[0].outputs == []

@@ -9,7 +9,11 @@ import hashlib
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +36,18 @@ def execute_anew(app, config):
     for old in caches.glob("*"):
         if old.name != config.pgcourse_digest:
             shutil.rmtree(old)
+
+
+def with_outputs(app, error):
+    """Write outputs into executed notebooks, also where they come from the cache.
+
+    They are what the tests compare; MyST-NB 1.4 leaves them out there.
+    """
+    cache = get_cache(app.config.nb_execution_cache_path)
+    for file in (Path(app.outdir).parent / "jupyter_execute").rglob("*.ipynb"):
+        with suppress(KeyError):  # one whose execution failed is not in the cache
+            executed = cache.merge_match_into_notebook(nbformat.read(file, 4))[1]
+            nbformat.write(executed, file)
 
 
 def without_thebe(app, pagename, templatename, context, doctree):
@@ -66,6 +82,7 @@ def setup(app):
     app.connect("config-inited", execute_anew, priority=100)
     app.connect("html-page-context", without_thebe, priority=900)
     app.connect("html-page-context", with_list_items)
+    app.connect("build-finished", with_outputs)
     app.connect("build-finished", without_icons_script)
     app.connect("env-get-outdated", bibliography_anew)
     app.add_css_file("pgcourse.css")
