@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")
     wanted = parser.parse_args()
 
-    report.about(report.made(), "stable-baselines3")
+    report.about(report.made("stable-baselines3"))
     report.head(f"{wanted.steps:,} steps, {wanted.seeds} seeds", "steps/s", "ours/this", "return: IQM and 95 %")
     for name in TASKS:
         recipe = recipes.get(name)

@@ -125,7 +125,7 @@ def main():
     parser.add_argument("--steps", type=int, help="of training for each (default 10,000 and 30,000)")
     parser.add_argument("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")
     wanted = parser.parse_args()
-    report.about(report.made(), "stable-baselines3")
+    report.about(report.made("stable-baselines3"))
     speeds(wanted.updates)
     returns(wanted.steps, wanted.seeds)
 

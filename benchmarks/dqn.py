@@ -76,7 +76,7 @@ def main():
 
     jobs = [(name, seed) for seed in range(wanted.seeds) for name in LEARNERS]
     done = joblib.Parallel(wanted.jobs)(joblib.delayed(run)(LEARNERS[name], wanted.steps, seed) for name, seed in jobs)
-    report.about(report.made(), "stable-baselines3")
+    report.about(report.made("stable-baselines3"))
     report.head(f"{wanted.steps:,} steps, {wanted.seeds} seeds", "steps/s", "ours/this", "return: IQM and 95 %", "each")
     speeds, scores = ({name: [r[k] for job, r in zip(jobs, done, strict=True) if job[0] == name] for name in LEARNERS} for k in (0, 1))
     for name in LEARNERS:

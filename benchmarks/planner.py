@@ -183,13 +183,13 @@ def main():
         )
         chance = [at_random(name, seed) for seed in range(N_RANDOM)]
         about = {"plan": np.round(scores, 3).tolist(), "random": np.round(chance, 3).tolist()}
-        done["tasks"][name] = about | {"made": report.made()}
+        done["tasks"][name] = about | {"made": report.made("mujoco", "dm-control")}
         KEPT.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     show(done["tasks"])
 
 
 def show(tasks):
-    report.about(list(tasks.values())[-1]["made"], "mujoco", "dm-control")
+    report.about(list(tasks.values())[-1]["made"])
     report.head("mean return", "random", "planned", "episodes", "measured", "commit")
     for name, about in tasks.items():
         means = (f"{np.mean(about[way]):,.1f}" for way in ("random", "plan"))

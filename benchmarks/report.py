@@ -12,17 +12,19 @@ from pathlib import Path
 from pgcourse import records
 
 
-def made() -> dict:
-    """Return with what, and when, this is measured."""
-    return records.provenance() | {"date": datetime.date.today().isoformat()}
+def made(*peers: str) -> dict:
+    """Return with what, and when, this is measured; peers are packages whose versions matter too."""
+    made = records.provenance()
+    made["versions"] |= {name: metadata.version(name) for name in peers}
+    return made | {"date": datetime.date.today().isoformat()}
 
 
-def about(made: dict, *peers: str) -> None:
-    """Print how to repeat a table, when it was measured, and with what; peers are packages beside ours."""
+def about(made: dict) -> None:
+    """Print how to repeat a table, when it was measured, and with what."""
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    versions = made["versions"] | {name: metadata.version(name) for name in peers}
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "pgcourse")
-    print(f"`{command}`\n\n{made['date']}, commit {made['commit'][:7]}, {made['processor']}; Python {made['python']}, {packages}")
+    packages = ", ".join(f"{name} {version}" for name, version in made["versions"].items() if name != "pgcourse")
+    commit = (made["commit"] or "unknown")[:7]
+    print(f"`{command}`\n\n{made['date']}, commit {commit}, {made['processor']}; Python {made['python']}, {packages}")
 
 
 def head(*columns: str) -> None:
