@@ -549,3 +549,9 @@ def test_there_is_no_such_recipe(tmp_path):
         sweeps.run("reinforce/cartpol", folder=tmp_path)
     with pytest.raises(ValueError, match=f"^folder must hold a run, got {tmp_path}, where there is none$"):
         sweeps.resume(tmp_path)
+
+
+def test_a_cluster_without_dask_names_the_line_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"^scheduler needs Dask; install it with: pip install distributed$"):
+        sweeps.run("reinforce/cartpole", steps=1000, folder=tmp_path, scheduler="tcp://127.0.0.1:1", progress=False)
