@@ -57,10 +57,14 @@ colab: _build/colab/ready
 _build/colab/ready: colab.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/pip install --quiet --requirement colab.txt
+	$(@D)/bin/pip install --quiet --no-deps $(SUITE)
 	@touch $@
 
 clean:
 	rm -rf .venv _build *.egg-info
+
+# From Python 3.13 on it has to be installed without its dependencies: pyproject.toml says why.
+SUITE := $(shell sed -n 's/^\(dm-control[^;]*\);.*/\1/p' requirements.txt)
 
 # The environment is made anew for another Python, or in another place.
 SETUP := $(PYTHON) in $(CURDIR)
@@ -72,6 +76,7 @@ endif
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip install --quiet --no-deps $(SUITE)
 	@echo "$(SETUP)" >$@
 
 # What Colab has; the live sliders are tested with it too.

@@ -311,7 +311,8 @@ def _mujoco(name):
         mujoco.set_mju_user_warning(lambda text: None if "deprecated" in text else logging.getLogger("mujoco").warning(text))
         yield
     except ImportError as error:
-        raise RuntimeError(f"{name} needs more than pgcourse itself: pip install 'pgcourse[control]' ({error})") from error
+        install = "pip install 'pgcourse[control]'" + (", and pip install --no-deps dm-control" if sys.version_info >= (3, 13) else "")
+        raise RuntimeError(f"{name} needs more than pgcourse itself: {install} ({error})") from error
 
 
 def _at_least(least, **named):
