@@ -391,7 +391,7 @@ def _returns(rng) -> Cases:
         yield (rng.normal(size=rng.integers(3, 9)) + 5,)
 
 
-_ADVANTAGES = [
+_LESS_THE_OTHERS = [
     (
         "The mean is that of all episodes, and should be that of the others: a baseline must not know what was drawn.",
         lambda R: R - R.mean(),
@@ -546,7 +546,7 @@ _INTERVAL_OF_DIFFERENCE = [
     ("This is the interval of the first alone.", lambda x, y, of_x, of_y: _ends(x, of_x)),
     (
         "The rows are the draws: the mean goes over the runs in a row.",
-        _quantiles(lambda x, y, of_x, of_y, _: iqm(x[of_x] - y[of_y], axis=0)),
+        _quantiles(lambda x, y, of_x, of_y, _: iqm(x[of_x], axis=0) - iqm(y[of_y], axis=0)),
     ),
 ]
 
@@ -556,7 +556,7 @@ EXERCISES = {
     "3.4": Exercise(credit, _points, _CREDIT),
     "4.4": Exercise(to_go, _rewards, _TO_GO),
     "5.4": Exercise(score_of_step, _tables, _SCORE),
-    "6.4": Exercise(less_the_others, _returns, _ADVANTAGES),
+    "6.4": Exercise(less_the_others, _returns, _LESS_THE_OTHERS),
     "7.4": Exercise(surprises, _steps, _SURPRISES),
     "8.5": Exercise(actor_slope, _slopes, _ACTOR_SLOPE),
     "9.4": Exercise(interval_of_difference, _runs, _INTERVAL_OF_DIFFERENCE),
