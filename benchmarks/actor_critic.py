@@ -20,9 +20,9 @@ import torch
 from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from pgcourse import recipes
-from pgcourse.networks import one_thread
-from pgcourse.uncertainty import interval
+from pgcourse.experiments import recipes
+from pgcourse.maths.statistics import interval
+from pgcourse.networks.mlp import one_thread
 
 TASKS = ("actor-critic/cartpole", "actor-critic/lunar-lander")
 N_EPISODES = 100
@@ -44,7 +44,11 @@ def peer(recipe, steps, seed, **optimizer):
     policy = {"net_arch": {"pi": layers, "vf": layers}, "activation_fn": torch.nn.ReLU}
     one = functools.partial(gymnasium.make, recipe.task.name, disable_env_checker=True)  # as ours
     env = DummyVecEnv([one] * settings["n_envs"])
-    options = {"n_steps": settings["n_steps"], "gamma": settings["gamma"], "gae_lambda": settings["lam"]} | optimizer
+    options = {
+        "n_steps": settings["n_steps"],
+        "gamma": settings["gamma"],
+        "gae_lambda": settings["lam"],
+    } | optimizer
     model = A2C("MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **options)
     begin = time.perf_counter()
     model.learn(steps)
@@ -54,19 +58,25 @@ def peer(recipe, steps, seed, **optimizer):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=300_000, help="of training for each (default 300,000)")
     parser.add_argument("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")
     wanted = parser.parse_args()
 
     report.about(report.made("stable-baselines3"))
-    report.head(f"{wanted.steps:,} steps, {wanted.seeds} seeds", "steps/s", "ours/this", "return: IQM and 95 %")
+    report.head(
+        f"{wanted.steps:,} steps, {wanted.seeds} seeds", "steps/s", "ours/this", "return: IQM and 95 %"
+    )
     for name in TASKS:
         recipe = recipes.get(name)
         learners = {
             "ours": ours,
             "SB3, its optimiser": peer,
-            "SB3, ours": lambda *run, eta=recipe.defaults["eta"]: peer(*run, use_rms_prop=False, learning_rate=eta),
+            "SB3, ours": lambda *run, eta=recipe.defaults["eta"]: peer(
+                *run, use_rms_prop=False, learning_rate=eta
+            ),
         }
         speeds, scores = ({learner: [] for learner in learners} for _ in range(2))
         for seed in range(wanted.seeds):
@@ -78,7 +88,12 @@ def main():
         for learner in learners:
             speed = np.median(speeds[learner])
             times = np.median(speeds["ours"]) / speed
-            report.row(f"{recipe.task.name}, {learner}", f"{speed:,.0f}", f"{times:.2f}", str(interval(scores[learner])))
+            report.row(
+                f"{recipe.task.name}, {learner}",
+                f"{speed:,.0f}",
+                f"{times:.2f}",
+                str(interval(scores[learner])),
+            )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,12 @@ import torch
 from stable_baselines3 import DDPG as Peer
 from stable_baselines3.common.noise import NormalActionNoise
 
-from pgcourse import recipes
-from pgcourse.ddpg import DDPG, Noise
-from pgcourse.networks import DeterministicPolicy, NetworkQ, one_thread
-from pgcourse.uncertainty import interval
+from pgcourse.algorithms.ddpg import DDPG, Noise
+from pgcourse.experiments import recipes
+from pgcourse.maths.statistics import interval
+from pgcourse.networks.mlp import one_thread
+from pgcourse.networks.policies import DeterministicPolicy
+from pgcourse.networks.values import NetworkQ
 
 TASKS = {"ddpg/pendulum": 10_000, "ddpg/inverted-double-pendulum": 30_000}  # and steps
 SIZES, BATCHES, THREADS, ROUNDS = ((64, 64), (400, 300)), (64, 256), (1, 2), 5
@@ -53,10 +55,19 @@ def peer(task, sizes, settings, seed=0):
     rate = settings.pop("eta")
     assert rate == settings.pop("eta_critic")  # it has one for both
     settings |= {"learning_rate": rate, "action_noise": NormalActionNoise(np.zeros(d), np.full(d, sigma))}
-    settings |= {"buffer_size": settings.pop("capacity"), "learning_starts": N_RANDOM, "train_freq": 1, "gradient_steps": 1}
-    model = Peer("MlpPolicy", env, policy_kwargs={"net_arch": list(sizes)}, device="cpu", seed=seed, **settings)
+    settings |= {
+        "buffer_size": settings.pop("capacity"),
+        "learning_starts": N_RANDOM,
+        "train_freq": 1,
+        "gradient_steps": 1,
+    }
+    model = Peer(
+        "MlpPolicy", env, policy_kwargs={"net_arch": list(sizes)}, device="cpu", seed=seed, **settings
+    )
     model.learn(N_RANDOM + 1)
-    return functools.partial(model.learn, reset_num_timesteps=False), lambda s: model.predict(s, deterministic=True)[0]
+    return functools.partial(model.learn, reset_num_timesteps=False), lambda s: model.predict(
+        s, deterministic=True
+    )[0]
 
 
 def timed(train, steps):
@@ -98,7 +109,14 @@ def speeds(updates):
                 mine, its = np.median(rounds, axis=0)
                 most = limit(3, 1, sizes, batch_size)
                 what = f"{sizes[0]}–{sizes[1]} units, {batch_size} transitions, {n_threads} thread{'s' * (n_threads > 1)}"
-                report.row(what, f"{mine:,.0f}", f"{its:,.0f}", f"{mine / its:.2f}", f"{most:,.0f}", f"{mine / most:.0%}")
+                report.row(
+                    what,
+                    f"{mine:,.0f}",
+                    f"{its:,.0f}",
+                    f"{mine / its:.2f}",
+                    f"{most:,.0f}",
+                    f"{mine / most:.0%}",
+                )
 
 
 def returns(wanted, n_seeds):
@@ -116,11 +134,16 @@ def returns(wanted, n_seeds):
 
 
 def common(recipe):
-    return {name: recipe.defaults[name] for name in ("eta", "eta_critic", "gamma", "tau", "batch_size", "capacity", "sigma")}
+    return {
+        name: recipe.defaults[name]
+        for name in ("eta", "eta_critic", "gamma", "tau", "batch_size", "capacity", "sigma")
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--updates", type=int, default=1_000, help="of each in each round (default 1,000)")
     parser.add_argument("--steps", type=int, help="of training for each (default 10,000 and 30,000)")
     parser.add_argument("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")

@@ -12,15 +12,15 @@ import numpy as np
 import report
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from pgcourse import mdp
-from pgcourse.estimators import score_function
+from pgcourse.environments import worlds
+from pgcourse.maths.estimators import score_function
 
 SECONDS = 2.0  # of each measurement, at the least
 WORLDS = {
-    "chain, 3 steps": mdp.chain(),
-    "corridor, 4 tiles": mdp.corridor(looks=(0, 0, 1, 1), swapped=(1, 3)),
-    "grid, windy": mdp.grid(),
-    "random, 30 states, 50 steps": mdp.random_mdp(30, 4, np.random.default_rng(0), horizon=50),
+    "chain, 3 steps": worlds.chain(),
+    "corridor, 4 tiles": worlds.corridor(looks=(0, 0, 1, 1), swapped=(1, 3)),
+    "grid, windy": worlds.grid(),
+    "random, 30 states, 50 steps": worlds.random_mdp(30, 4, np.random.default_rng(0), horizon=50),
 }
 
 
@@ -78,7 +78,10 @@ def main():
         rng = np.random.default_rng(0)
         alone, many = rate(single(world, rng)), rate(vector(world, rng))
         sampled, estimated = (rate(ours(world, rng, estimate)) for estimate in (False, True))
-        report.row(name, *(f"{speed:,.0f}" for speed in (alone, many, sampled, estimated, sampled / max(alone, many))))
+        report.row(
+            name,
+            *(f"{speed:,.0f}" for speed in (alone, many, sampled, estimated, sampled / max(alone, many))),
+        )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import numpy as np
 import report
 import torch
 
-from pgcourse import recipes, records
-from pgcourse.replay import Batch
+from pgcourse.algorithms.replay import Batch
+from pgcourse.experiments import recipes, records
 
 KEPT = records.COMPARED / "memories.json"
 RECIPE = recipes.get("ddpg/pendulum")
@@ -51,11 +51,17 @@ def lesson(seed):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--seeds", type=int, default=5, help="of teachers (default 5)")
-    options.add_argument("--jobs", type=int, default=-1, help="lessons at once; as many as there are cores, unless you say")
+    options.add_argument(
+        "--jobs", type=int, default=-1, help="lessons at once; as many as there are cores, unless you say"
+    )
     options = options.parse_args()
-    lessons = joblib.Parallel(options.jobs, verbose=10)(joblib.delayed(lesson)(seed) for seed in range(options.seeds))
+    lessons = joblib.Parallel(options.jobs, verbose=10)(
+        joblib.delayed(lesson)(seed) for seed in range(options.seeds)
+    )
     rows = [row for found in lessons for row in found]
     about = {"turns": TURNS, "made": report.made(), "rows": rows}
     KEPT.write_text(json.dumps(about) + "\n", encoding="utf-8")
@@ -66,7 +72,12 @@ def show(about):
     report.about(about["made"])
     report.head("transitions", "seed", "teacher then", *(f"pupil {k + 1}" for k in range(PUPILS)))
     for row in sorted(about["rows"], key=lambda row: row["n"]):
-        report.row(f"{row['n']:,}", str(row["seed"]), f"{row['teacher']:.0f}", *(f"{score:.0f}" for score in row["pupils"]))
+        report.row(
+            f"{row['n']:,}",
+            str(row["seed"]),
+            f"{row['teacher']:.0f}",
+            *(f"{score:.0f}" for score in row["pupils"]),
+        )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import numpy as np
 import report
 import torch
 
-from pgcourse import recipes, records, tasks
-from pgcourse.ddpg import said_and_came
+from pgcourse.algorithms.ddpg import said_and_came
+from pgcourse.environments import tasks
+from pgcourse.experiments import recipes, records
 
 KEPT = records.COMPARED / "optimism.json"
 EVERY = 2_500
@@ -35,14 +36,22 @@ def course(td3, seed, steps):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--steps", type=int, default=30_000, help="of training for each (default 30,000)")
     options.add_argument("--seeds", type=int, default=5, help="how many (default 5)")
-    options.add_argument("--jobs", type=int, default=-1, help="runs at once; as many as there are cores, unless you say")
+    options.add_argument(
+        "--jobs", type=int, default=-1, help="runs at once; as many as there are cores, unless you say"
+    )
     options = options.parse_args()
     runs = [(td3, seed) for td3 in (False, True) for seed in range(options.seeds)]
-    courses = joblib.Parallel(options.jobs, verbose=10)(joblib.delayed(course)(*run, options.steps) for run in runs)
-    rows = [{"td3": td3, "seed": seed, "course": found} for (td3, seed), found in zip(runs, courses, strict=True)]
+    courses = joblib.Parallel(options.jobs, verbose=10)(
+        joblib.delayed(course)(*run, options.steps) for run in runs
+    )
+    rows = [
+        {"td3": td3, "seed": seed, "course": found} for (td3, seed), found in zip(runs, courses, strict=True)
+    ]
     about = {"columns": ["n_steps", "said", "came"], "made": report.made(), "rows": rows}
     KEPT.write_text(json.dumps(about) + "\n", encoding="utf-8")
     show(about)
@@ -51,9 +60,14 @@ def main():
 def show(about):
     report.about(about["made"])
     report.head("said (came), middle over seeds", "DDPG", "TD3")
-    courses = [np.median([row["course"] for row in about["rows"] if row["td3"] == td3], axis=0) for td3 in (False, True)]
+    courses = [
+        np.median([row["course"] for row in about["rows"] if row["td3"] == td3], axis=0)
+        for td3 in (False, True)
+    ]
     for looks in zip(*courses, strict=True):
-        report.row(f"after {looks[0][0]:,.0f} steps", *(f"{said:.0f} ({came:.0f})" for _, said, came in looks))
+        report.row(
+            f"after {looks[0][0]:,.0f} steps", *(f"{said:.0f} ({came:.0f})" for _, said, came in looks)
+        )
 
 
 if __name__ == "__main__":

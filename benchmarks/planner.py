@@ -21,16 +21,24 @@ import numpy as np
 import report
 from tqdm import tqdm
 
-from pgcourse import lqr, recipes, records
+from pgcourse.environments import lqr
+from pgcourse.experiments import recipes, records
 
 KEPT = records.COMPARED / "planner.json"
 KNOTS, N_PLANS, N_BEST, N_ROUNDS = 12, 40, 6, 2
 SECONDS, LONGEST = 2.0, 120  # that it looks ahead, and steps at most
 KIND = mujoco.mjtState.mjSTATE_INTEGRATION
-BALANCED = ("ddpg/inverted-pendulum", "ddpg/inverted-double-pendulum")  # plans drawn at random are too rough for these
-HINTS: dict[str, Callable] = {  # what a plan is paid besides, where rewards begin beyond what it sees; nobody is paid for it in the end
+BALANCED = (
+    "ddpg/inverted-pendulum",
+    "ddpg/inverted-double-pendulum",
+)  # plans drawn at random are too rough for these
+HINTS: dict[
+    str, Callable
+] = {  # what a plan is paid besides, where rewards begin beyond what it sees; nobody is paid for it in the end
     "ddpg/suite-pendulum-swingup": lambda physics: physics.pole_vertical(),
-    "ddpg/suite-finger-spin": lambda physics: min(max(0.0, -physics.hinge_velocity() / 15), 1.0),  # paid from 15 radians a second on
+    "ddpg/suite-finger-spin": lambda physics: min(
+        max(0.0, -physics.hinge_velocity() / 15), 1.0
+    ),  # paid from 15 radians a second on
 }
 N_RANDOM = 20  # episodes with random actions
 TASKS = [name for name in recipes.RECIPES if name.startswith("ddpg/")]
@@ -43,10 +51,14 @@ class World:
         env = task._one()
         self.inner, space = env.unwrapped, env.action_space
         self.middle, self.reach = (space.high + space.low) / 2, (space.high - space.low) / 2
-        self.length = (env.spec and env.spec.max_episode_steps) or 1000  # the suite's tasks have no such entry, and 1,000 steps
+        self.length = (
+            env.spec and env.spec.max_episode_steps
+        ) or 1000  # the suite's tasks have no such entry, and 1,000 steps
         physics = getattr(self.inner, "physics", None)  # the suite's
         of = self.inner if physics is None else physics
-        self.model, self.data = (getattr(getattr(of, name, None), "ptr", getattr(of, name, None)) for name in ("model", "data"))
+        self.model, self.data = (
+            getattr(getattr(of, name, None), "ptr", getattr(of, name, None)) for name in ("model", "data")
+        )
 
     def reset(self, seed):
         self.inner.reset(seed=seed)
@@ -75,7 +87,9 @@ class World:
     def step(self, u):
         """Take a step with an action in units of its reach; return its reward, and whether that was the end."""
         a = self.middle + self.reach * np.clip(u, -1, 1)
-        if suite := getattr(self.inner, "_env", None):  # most of its time goes into observations, at which nobody looks here
+        if suite := getattr(
+            self.inner, "_env", None
+        ):  # most of its time goes into observations, at which nobody looks here
             suite.task.before_step(a, suite.physics)
             suite.physics.step(suite._n_sub_steps)
             suite.task.after_step(suite.physics)
@@ -102,7 +116,9 @@ def planned(name, seed):
     world, dream = World(task), World(task)
     for one in (world, dream):
         one.reset(seed)
-    ahead = min(SECONDS / getattr(world.inner, "dt", SECONDS / LONGEST), LONGEST)  # the car on its mountain has no clock
+    ahead = min(
+        SECONDS / getattr(world.inner, "dt", SECONDS / LONGEST), LONGEST
+    )  # the car on its mountain has no clock
     hold = max(1, round(ahead / KNOTS))
     plan, total = np.zeros((KNOTS, len(world.reach))), 0.0
     for i in range(world.length):
@@ -120,7 +136,9 @@ def planned(name, seed):
             dream.put(here)
         r, over = world.step(plan[0])
         expected, _ = dream.step(plan[0])
-        assert abs(r - expected) < 1e-6 * (1 + abs(r)), f"{name}: the copy of the world is another, {r} and {expected}"
+        assert abs(r - expected) < 1e-6 * (1 + abs(r)), (
+            f"{name}: the copy of the world is another, {r} and {expected}"
+        )
         total += r
         if over:
             break
@@ -170,16 +188,27 @@ def at_random(name, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--episodes", type=int, default=3, help="that are planned of each task (default 3)")
-    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of recipes; all, unless you say")
-    parser.add_argument("--jobs", type=int, default=-1, help="episodes at once; as many as there are cores, unless you say")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="parts of the names of recipes; all, unless you say"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=-1, help="episodes at once; as many as there are cores, unless you say"
+    )
     wanted = parser.parse_args()
     done = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {"tasks": {}}
-    names = [name for name in TASKS if name not in done["tasks"] and any(part in name for part in wanted.only or [""])]
+    names = [
+        name
+        for name in TASKS
+        if name not in done["tasks"] and any(part in name for part in wanted.only or [""])
+    ]
     for name in tqdm(names, unit=" tasks"):
         scores = joblib.Parallel(wanted.jobs)(
-            joblib.delayed(balanced if name in BALANCED else planned)(name, seed) for seed in range(wanted.episodes)
+            joblib.delayed(balanced if name in BALANCED else planned)(name, seed)
+            for seed in range(wanted.episodes)
         )
         chance = [at_random(name, seed) for seed in range(N_RANDOM)]
         about = {"plan": np.round(scores, 3).tolist(), "random": np.round(chance, 3).tolist()}
@@ -193,7 +222,9 @@ def show(tasks):
     report.head("mean return", "random", "planned", "episodes", "measured", "commit")
     for name, about in tasks.items():
         means = (f"{np.mean(about[way]):,.1f}" for way in ("random", "plan"))
-        report.row(f"`{name}`", *means, str(len(about["plan"])), about["made"]["date"], about["made"]["commit"][:7])
+        report.row(
+            f"`{name}`", *means, str(len(about["plan"])), about["made"]["date"], about["made"]["commit"][:7]
+        )
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ import numpy as np
 import report
 import torch
 
-from pgcourse import pong, recipes
-from pgcourse.networks import PixelPolicy, one_thread
-from pgcourse.returns import reward_to_go, standardized
+from pgcourse.environments import pong
+from pgcourse.experiments import recipes
+from pgcourse.maths.returns import reward_to_go, standardized
+from pgcourse.networks.mlp import one_thread
+from pgcourse.networks.pixels import PixelPolicy
 
 GAMES_OF_2016 = 8_000  # "slightly better than the AI" after about as many; Karpathy (2016)
 
@@ -135,7 +137,9 @@ def trained(learner, minutes):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=3.0, help="of training for each learner (default 3)")
     parser.add_argument("--games", type=int, default=32, help="fresh games to judge each by (default 32)")
     wanted = parser.parse_args()

@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from pgcourse import records
+from pgcourse.experiments import records
 
 
 def made(*peers: str) -> dict:
@@ -22,9 +22,13 @@ def made(*peers: str) -> dict:
 def about(made: dict) -> None:
     """Print how to repeat a table, when it was measured, and with what."""
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    packages = ", ".join(f"{name} {version}" for name, version in made["versions"].items() if name != "pgcourse")
+    packages = ", ".join(
+        f"{name} {version}" for name, version in made["versions"].items() if name != "pgcourse"
+    )
     commit = (made["commit"] or "unknown")[:7]
-    print(f"`{command}`\n\n{made['date']}, commit {commit}, {made['processor']}; Python {made['python']}, {packages}")
+    print(
+        f"`{command}`\n\n{made['date']}, commit {commit}, {made['processor']}; Python {made['python']}, {packages}"
+    )
 
 
 def head(*columns: str) -> None:

@@ -11,10 +11,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core for each of them
 import numpy as np
 import report
 
-from pgcourse import mdp
-from pgcourse.estimators import score_function
-from pgcourse.logistic import softmax
-from pgcourse.returns import batch_mean, leave_one_out, mean_by_state, reward_to_go, standardized, td_error, total_return
+from pgcourse.environments import worlds
+from pgcourse.maths.estimators import score_function
+from pgcourse.maths.logistic import softmax
+from pgcourse.maths.returns import (
+    batch_mean,
+    leave_one_out,
+    mean_by_state,
+    reward_to_go,
+    standardized,
+    td_error,
+    total_return,
+)
 
 GAMMA = 0.97
 
@@ -83,7 +91,7 @@ def mean_time(f):
 
 
 def main():
-    world, w = mdp.grid(horizon=200), np.zeros((9, 4))
+    world, w = worlds.grid(horizon=200), np.zeros((9, 4))
     e = world.sample(w, 100, np.random.default_rng(0))  # about as many steps as a batch of Pong
     live, G = e.live, reward_to_go(e.r, GAMMA)
     v = np.random.default_rng(1).normal(size=(e.r.shape[0], e.r.shape[1] + 1))
@@ -101,17 +109,28 @@ def main():
     credits = {
         "total_return": (lambda: total_return(e.r, GAMMA), lambda: [total(row) for row in r]),
         "reward_to_go": (lambda: reward_to_go(e.r, GAMMA), lambda: [to_go(row) for row in r]),
-        "td_error": (lambda: td_error(e.r, v, GAMMA), lambda: [delta(*both) for both in zip(r, v_e, strict=True)]),
+        "td_error": (
+            lambda: td_error(e.r, v, GAMMA),
+            lambda: [delta(*both) for both in zip(r, v_e, strict=True)],
+        ),
         "batch_mean": (lambda: batch_mean(G, live), lambda: same(mean(steps_of(G_e)))),
-        "leave_one_out": (lambda: leave_one_out(G, live), lambda: [[mean(steps_of(G_e, i))] * len(row) for i, row in enumerate(G_e)]),
+        "leave_one_out": (
+            lambda: leave_one_out(G, live),
+            lambda: [[mean(steps_of(G_e, i))] * len(row) for i, row in enumerate(G_e)],
+        ),
         "mean_by_state": (lambda: mean_by_state(G, e.x, live), lambda: by_state(G_e, x)),
         "standardized": (lambda: standardized(G, live), lambda: whitened(G_e)),
     }
     report.about(report.made())
-    print(f"\n{len(live)} episodes of 1 to {live.sum(axis=1).max()} steps, {live.sum():,} in all; padded, {live.size:,}")
+    print(
+        f"\n{len(live)} episodes of 1 to {live.sum(axis=1).max()} steps, {live.sum():,} in all; padded, {live.size:,}"
+    )
     report.head("", "at once", "loops", "loops/at once", "with the score function")
     for name, (at_once, loops) in credits.items():
-        whole = (lambda at_once=at_once: score_function(w, e, at_once()), lambda loops=loops: estimates(w, loops(), x, a))
+        whole = (
+            lambda at_once=at_once: score_function(w, e, at_once()),
+            lambda loops=loops: estimates(w, loops(), x, a),
+        )
         for row, other, taken in zip(at_once(), loops(), live, strict=True):
             np.testing.assert_allclose(row[taken], other, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(whole[0](), whole[1](), rtol=1e-9, atol=1e-9)

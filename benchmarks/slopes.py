@@ -17,17 +17,21 @@ import torch
 from scipy.stats import t
 from tqdm import tqdm
 
-from pgcourse import pong, records
-from pgcourse.networks import PixelPolicy, one_thread
-from pgcourse.reinforce import Reinforce, objective
-from pgcourse.returns import leave_one_out, padded, reward_to_go, standardized, total_return
+from pgcourse.algorithms.reinforce import Reinforce, objective
+from pgcourse.environments import pong
+from pgcourse.experiments import records
+from pgcourse.maths.returns import leave_one_out, padded, reward_to_go, standardized, total_return
+from pgcourse.networks.mlp import one_thread
+from pgcourse.networks.pixels import PixelPolicy
 
 KEPT = records.COMPARED / "slopes.json"
 WAYS = {
     "total": lambda r, live: total_return(r),
     "total, less others": lambda r, live: total_return(r) - leave_one_out(total_return(r), live),
     "γ = 0.97": lambda r, live: reward_to_go(r, 0.97),
-    "γ = 0.97, less others": lambda r, live: reward_to_go(r, 0.97) - leave_one_out(reward_to_go(r, 0.97), live),
+    "γ = 0.97, less others": lambda r, live: (
+        reward_to_go(r, 0.97) - leave_one_out(reward_to_go(r, 0.97), live)
+    ),
     "γ = 0.97, whitened": lambda r, live: standardized(reward_to_go(r, 0.97), live),
 }
 UNBIASED = list(WAYS).index("total, less others")  # against its direction those of the others are judged
@@ -50,7 +54,9 @@ def products(policy, n_groups, n_decisions, bar):
     games, g = pong.Pong(16), np.empty((len(WAYS), n_groups, policy.W1.numel()), np.float32)
     with one_thread():
         for seed in range(n_groups):
-            g[:, seed] = estimates(policy, Reinforce(games, policy, batch_size=n_decisions, seed=seed)._collect())
+            g[:, seed] = estimates(
+                policy, Reinforce(games, policy, batch_size=n_decisions, seed=seed)._collect()
+            )
             bar.update()
     games.close()
     return np.array([way @ way.T for way in g]), np.array([way @ g[UNBIASED].T for way in g])
@@ -62,7 +68,9 @@ def statistics(own, across, unbiased, plain, n_decisions):
     signal, common, slope = (products[apart].mean() for products in (own, across, unbiased))
     noise = np.diag(own).mean() - signal
     share = noise / (np.diag(plain).mean() - plain[apart].mean())
-    cosine = common / np.sqrt(signal * slope) if min(signal, slope) > 0 else np.nan  # nothing in common, as far as one can see
+    cosine = (
+        common / np.sqrt(signal * slope) if min(signal, slope) > 0 else np.nan
+    )  # nothing in common, as far as one can see
     return np.array([signal / noise * 5000 / n_decisions, cosine, share])
 
 
@@ -76,12 +84,16 @@ def jackknife(products, n_decisions):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--groups", type=int, default=32, help="groups of points that each policy plays")
     options.add_argument("--decisions", type=int, default=8192, help="decisions in a group, at least")
     options = options.parse_args()
     record = records.load("reinforce/pong")[0]
-    agents = {0: PixelPolicy(seed=record.seed)} | {n_steps: record.policy(n_steps) for n_steps in record.kept()}
+    agents = {0: PixelPolicy(seed=record.seed)} | {
+        n_steps: record.policy(n_steps) for n_steps in record.kept()
+    }
     rows = []
     with tqdm(total=options.groups * len(agents), unit=" groups") as bar:
         for n_steps, policy in agents.items():
@@ -89,8 +101,16 @@ def main():
             for k, way in enumerate(WAYS):
                 found = jackknife((own[k], across[k], own[UNBIASED], own[PLAIN[k]]), options.decisions)
                 pairs = ([float(f"{x:.4g}") for x in pair] for pair in found)
-                rows.append({"n_steps": n_steps, "way": way} | dict(zip(("signal_to_noise", "cosine", "noise"), pairs, strict=True)))
-    about = {"n_groups": options.groups, "n_decisions": options.decisions, "made": report.made(), "rows": rows}
+                rows.append(
+                    {"n_steps": n_steps, "way": way}
+                    | dict(zip(("signal_to_noise", "cosine", "noise"), pairs, strict=True))
+                )
+    about = {
+        "n_groups": options.groups,
+        "n_decisions": options.decisions,
+        "made": report.made(),
+        "rows": rows,
+    }
     KEPT.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     show(about)
 

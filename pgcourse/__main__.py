@@ -20,12 +20,19 @@ app = typer.Typer(
 
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe, such as reinforce/cartpole.")]
 What = Annotated[str, typer.Argument(help="A recipe, for its recorded runs, or a folder of your own runs.")]
-Folder = Annotated[Path, typer.Option(help="Where runs are kept. A run that is there already goes on, or is done.")]
+Folder = Annotated[
+    Path, typer.Option(help="Where runs are kept. A run that is there already goes on, or is done.")
+]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the policy at every checkpoint, not only the last.")]
-Judge = Annotated[int | None, typer.Option(help="Fresh episodes that judge a policy; the recipe's own number, and 100 at the end.")]
+Judge = Annotated[
+    int | None,
+    typer.Option(help="Fresh episodes that judge a policy; the recipe's own number, and 100 at the end."),
+]
 Jobs = Annotated[int | None, typer.Option(help="Runs at once; as many as there are cores, unless you say.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers do the runs.")]
-Greedy = Annotated[bool, typer.Option("--greedy", help="Take the most probable action instead of drawing one.")]
+Greedy = Annotated[
+    bool, typer.Option("--greedy", help="Take the most probable action instead of drawing one.")
+]
 
 
 def command(function):
@@ -55,8 +62,8 @@ def list_(recipe: Annotated[str | None, typer.Argument(help="A recipe, to see it
     pgcourse list
     pgcourse list reinforce/cartpole
     """
-    from pgcourse import recipes, records
-    from pgcourse.uncertainty import interval
+    from pgcourse.experiments import recipes, records
+    from pgcourse.maths.statistics import interval
 
     for known in [recipes.get(recipe)] if recipe else recipes.RECIPES.values():
         print(f"{known.name}: {known.about}")
@@ -75,9 +82,12 @@ def run(
     recipe: Recipe,
     seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, …")] = 1,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE[,VALUE…]", help="A setting to change, or to try.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE[,VALUE…]", help="A setting to change, or to try."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Budget of each run, in steps; the recipe's own, unless you say.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Budget of each run, in steps; the recipe's own, unless you say.")
+    ] = None,
     episodes: Annotated[int | None, typer.Option(help="Budget in episodes instead.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training instead.")] = None,
     every: Annotated[int | None, typer.Option(help="Steps between two checkpoints.")] = None,
@@ -95,7 +105,7 @@ def run(
     pgcourse run reinforce/cartpole --seeds 5 --set eta=0.003,0.01,0.03 --steps 200000
     pgcourse run reinforce/pong --seeds 5 --scheduler tcp://127.0.0.1:8786
     """
-    from pgcourse import sweeps
+    from pgcourse.experiments import sweeps
 
     changed: dict[str, list[str]] = {}
     for setting in settings or []:
@@ -134,7 +144,7 @@ def resume(
     pgcourse resume runs
     pgcourse resume runs/reinforce/pong/seed-0
     """
-    from pgcourse import sweeps
+    from pgcourse.experiments import sweeps
 
     _report(sweeps.resume(folder, keep=keep, judge=judge, jobs=jobs, scheduler=scheduler))
 
@@ -152,7 +162,7 @@ def evaluate(
     pgcourse evaluate reinforce/cartpole
     pgcourse evaluate runs/reinforce/cartpole --episodes 1000 --greedy
     """
-    from pgcourse import recipes
+    from pgcourse.experiments import recipes
 
     scores: dict[str, list[float]] = {}
     liars = 0
@@ -160,7 +170,9 @@ def evaluate(
         if greedy:
             played = recipes.get(record.name).evaluate(record.policy(), episodes, seed, greedy=True)
             scores.setdefault(record.label, []).append(played.mean())
-            print(f"{record.label} seed {record.seed}: {played.mean():.4g}, from {played.min():.4g} to {played.max():.4g}")
+            print(
+                f"{record.label} seed {record.seed}: {played.mean():.4g}, from {played.min():.4g} to {played.max():.4g}"
+            )
         else:
             verdict = record.verify(episodes, seed)
             scores.setdefault(record.label, []).append(verdict.played)
@@ -177,7 +189,9 @@ def watch(
     what: What,
     seed: Annotated[int, typer.Option(help="Which of the runs.")] = 0,
     episode: Annotated[int, typer.Option(help="Seed of the episode.")] = 1,
-    to: Annotated[Path | None, typer.Option(help="Write a film (mp4) here instead of opening a window.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Write a film (mp4) here instead of opening a window.")
+    ] = None,
     greedy: Greedy = False,
 ):
     """Watch a trained policy for an episode: in a window where there is a screen, else as a film.
@@ -186,11 +200,14 @@ def watch(
     pgcourse watch reinforce/cartpole
     pgcourse watch runs/reinforce/pong --seed 2 --to pong.mp4
     """
-    from pgcourse import checkpoints, recipes, video
+    from pgcourse.experiments import checkpoints, recipes
+    from pgcourse.teaching import video
 
     found = [record for record in _records(what) if record.seed == seed]
     if len(found) != 1:
-        raise ValueError(f"{what} must hold one run with seed {seed}, got {', '.join(r.label for r in found) or 'none'}")
+        raise ValueError(
+            f"{what} must hold one run with seed {seed}, got {', '.join(r.label for r in found) or 'none'}"
+        )
     [record] = found
     task = recipes.get(record.name).task
     frames = task.film(recipes.actor(record.policy(), episode, greedy=greedy), episode)
@@ -204,7 +221,12 @@ def watch(
 
 @command
 def plot(
-    what: Annotated[list[str], typer.Argument(help="Recipes, or folders of your own runs: one line for each combination of settings.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recipes, or folders of your own runs: one line for each combination of settings."
+        ),
+    ],
     to: Annotated[Path, typer.Option(help="The picture: .png, .svg, .pdf …")] = Path("learning-curves.png"),
 ):
     """Draw learning curves: interquartile mean over the seeds, and its 95 % interval.
@@ -218,8 +240,9 @@ def plot(
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    from pgcourse import plots, recipes
-    from pgcourse.records import bands
+    from pgcourse.experiments import recipes
+    from pgcourse.experiments.records import bands
+    from pgcourse.teaching import plots
 
     found = [record for name in what for record in _records(name)]
     plots.use_style()
@@ -232,7 +255,7 @@ def plot(
 
 def _records(what: str):
     """Return the finished runs in a folder, or those recorded of a recipe."""
-    from pgcourse import recipes, records
+    from pgcourse.experiments import recipes, records
 
     if not Path(what).is_dir():
         try:
@@ -243,7 +266,9 @@ def _records(what: str):
     found = list(records.find(what))
     if finished := [record for record in found if record.finished]:
         return finished
-    raise ValueError(f"{what} holds {f'unfinished runs only; go on with: pgcourse resume {what}' if found else 'no run'}")
+    raise ValueError(
+        f"{what} holds {f'unfinished runs only; go on with: pgcourse resume {what}' if found else 'no run'}"
+    )
 
 
 def _report(done):
@@ -251,12 +276,14 @@ def _report(done):
     for label in labels:
         group = [record for record in done if record.label == label]
         for record in group:
-            print(f"{label} seed {record.seed}: {record.score:.4g} over {len(record.scores)} episodes, in {record.folder}")
+            print(
+                f"{label} seed {record.seed}: {record.score:.4g} over {len(record.scores)} episodes, in {record.folder}"
+            )
         _summarize(label, [record.score for record in group])
 
 
 def _summarize(label, scores):
-    from pgcourse.uncertainty import interval
+    from pgcourse.maths.statistics import interval
 
     if len(scores) > 1:
         print(f"{label}: interquartile mean of {len(scores)} seeds {interval(scores)}")

@@ -10,7 +10,10 @@ NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 PLACES = [
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    *(rf"%{folder}%\Google\Chrome\Application\chrome.exe" for folder in ("ProgramFiles", "ProgramFiles(x86)", "LocalAppData")),
+    *(
+        rf"%{folder}%\Google\Chrome\Application\chrome.exe"
+        for folder in ("ProgramFiles", "ProgramFiles(x86)", "LocalAppData")
+    ),
 ]
 HINT = "No Chromium or Chrome was found, and none could be installed. Try: python -m playwright install --with-deps chromium"
 

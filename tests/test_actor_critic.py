@@ -8,11 +8,12 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose
 
-from pgcourse.actor_critic import ActorCritic, objective
-from pgcourse.critics import Critic
-from pgcourse.mdp import access_control, chain, random_mdp
-from pgcourse.networks import GaussianPolicy, NetworkValue, SoftmaxPolicy, TabularPolicy, TabularValue
-from pgcourse.tasks import Task
+from pgcourse.algorithms.actor_critic import ActorCritic, objective
+from pgcourse.algorithms.critics import Critic
+from pgcourse.environments.tasks import Task
+from pgcourse.environments.worlds import access_control, chain, random_mdp
+from pgcourse.networks.policies import GaussianPolicy, SoftmaxPolicy, TabularPolicy
+from pgcourse.networks.values import NetworkValue, TabularValue
 
 SGD = torch.optim.SGD
 
@@ -71,7 +72,9 @@ def test_with_the_exact_advantage_the_slope_is_the_exact_gradient():
         assert_allclose(policy.w.grad, world.gradient(w), atol=1e-12)
     average = world.average(w)
     policy = TabularPolicy(w)
-    objective(policy.log_prob(s, a), torch.tensor(12 * ((average.d[:, None] * world.pi(w)) * average.A).ravel())).backward()
+    objective(
+        policy.log_prob(s, a), torch.tensor(12 * ((average.d[:, None] * world.pi(w)) * average.A).ravel())
+    ).backward()
     assert_allclose(policy.w.grad, world.average_gradient(w), atol=1e-12)
 
 
@@ -87,7 +90,9 @@ def test_the_mean_step_of_the_average_reward_form_is_the_exact_gradient():
     algorithm._act()  # it begins in state 0, and has forgotten that after 400 steps
     rollout, _ = algorithm._act()
     A = algorithm.advantage(rollout)
-    each = (A[..., None] * (np.eye(2)[rollout.a] - world.pi(w)[rollout.s[:, :-1]]))[..., None, :] * np.eye(2)[rollout.s[:, :-1]][..., None]
+    each = (A[..., None] * (np.eye(2)[rollout.a] - world.pi(w)[rollout.s[:, :-1]]))[..., None, :] * np.eye(2)[
+        rollout.s[:, :-1]
+    ][..., None]
     means = each.mean(axis=1)  # of each environment, so that what depends on each other is in one of 50
     error = means.std(axis=0, ddof=1) / 50**0.5
     assert (abs(means.mean(axis=0) - world.average_gradient(w)) < 6 * error).all()
@@ -124,7 +129,9 @@ def test_a_gaussian_policy_learns_to_name_numbers():
 def test_it_finds_a_better_way_to_run_a_queue_that_never_ends():
     """Two servers. It is to get nine tenths of the way from what random decisions earn to what the best do."""
     world = access_control(2, 0.2)
-    algorithm = learner(world, n_envs=16, eta=1.0, eta_critic=2.0, lam=0.8, gamma=1, n_steps=8, eta_average=0.02)
+    algorithm = learner(
+        world, n_envs=16, eta=1.0, eta_critic=2.0, lam=0.8, gamma=1, n_steps=8, eta_average=0.02
+    )
     with torch.no_grad():
         algorithm.policy.w[:] = 0
     random = world.average(np.zeros((12, 2))).r_bar
@@ -180,7 +187,8 @@ def test_what_an_update_says_is_what_was_seen():
 
 def test_a_state_carries_on_in_another_object_as_in_its_own():
     ours, other = (
-        learner(access_control(2), n_steps=4, gamma=1, eta_average=0.1, seed=seed, optimizer=torch.optim.Adam) for seed in (1, 2)
+        learner(access_control(2), n_steps=4, gamma=1, eta_average=0.1, seed=seed, optimizer=torch.optim.Adam)
+        for seed in (1, 2)
     )
     for _ in range(3):
         ours.update()
@@ -203,8 +211,14 @@ def test_a_state_of_another_network_is_refused():
         (lambda: learner(chain(3), eta=lambda n: np.nan), "eta must be a positive number, got nan"),
         (lambda: learner(chain(3), eta_critic=-1), "eta must be a positive number, got -1"),
         (lambda: learner(chain(3), lam=2), r"lam must be in \[0, 1\], got 2"),
-        (lambda: learner(chain(3), n_steps=0), "n_steps must be a whole number of at least 1, or None, got 0"),
-        (lambda: objective(torch.zeros(3), torch.zeros(3, 1)), r"advantage must have the shape of L, \(3,\), got \(3, 1\)"),
+        (
+            lambda: learner(chain(3), n_steps=0),
+            "n_steps must be a whole number of at least 1, or None, got 0",
+        ),
+        (
+            lambda: objective(torch.zeros(3), torch.zeros(3, 1)),
+            r"advantage must have the shape of L, \(3,\), got \(3, 1\)",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

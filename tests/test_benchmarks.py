@@ -17,7 +17,11 @@ PAGE = (ROOT / "book" / "benchmarks.md").read_text(encoding="utf-8")
 def tables(text):
     """The rows of each table, as lists of cells."""
     groups = itertools.groupby(text.splitlines(), lambda line: line.startswith("|"))
-    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in lines] for is_table, lines in groups if is_table]
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        for is_table, lines in groups
+        if is_table
+    ]
 
 
 def is_sound(text, script):
@@ -43,7 +47,9 @@ def test_a_table_says_how_to_repeat_it(script):
 
 
 def test_the_page_shows_all_of_them_and_nothing_else():
-    assert sorted(re.findall(r"\{include\} \.\./benchmarks/(\w+)\.md", PAGE)) == [script.stem for script in SCRIPTS]
+    assert sorted(re.findall(r"\{include\} \.\./benchmarks/(\w+)\.md", PAGE)) == [
+        script.stem for script in SCRIPTS
+    ]
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.md")} == {script.stem for script in SCRIPTS}
 
 

@@ -12,7 +12,9 @@ DOWNLOAD, UPDATE, INSTALL = "playwright install chromium", "apt-get update", "ap
 @pytest.fixture
 def machine(monkeypatch):
     """A machine where only what is in ``has`` exists or succeeds; ``did`` lists the commands that were run there."""
-    machine = SimpleNamespace(has=set(), did=[], brings={DOWNLOAD: PLAYWRIGHTS, INSTALL: SYSTEMS}, broken=set(), uid=0)
+    machine = SimpleNamespace(
+        has=set(), did=[], brings={DOWNLOAD: PLAYWRIGHTS, INSTALL: SYSTEMS}, broken=set(), uid=0
+    )
 
     def run(command, **_):
         line = " ".join(command).partition(" -m ")[2] or " ".join(command)
@@ -20,12 +22,18 @@ def machine(monkeypatch):
             machine.did.append(line)
             if line in machine.has and line in machine.brings:
                 machine.has.add(machine.brings[line])
-        return SimpleNamespace(returncode=0 if line.removesuffix(" --version") in machine.has - machine.broken else 1)
+        return SimpleNamespace(
+            returncode=0 if line.removesuffix(" --version") in machine.has - machine.broken else 1
+        )
 
     def downloaded():
         return PLAYWRIGHTS if browser.starts(PLAYWRIGHTS) else None
 
-    monkeypatch.setattr(browser.shutil, "which", lambda name: next((p for p in sorted(machine.has) if p.endswith(f"bin/{name}")), None))
+    monkeypatch.setattr(
+        browser.shutil,
+        "which",
+        lambda name: next((p for p in sorted(machine.has) if p.endswith(f"bin/{name}")), None),
+    )
     monkeypatch.setattr(browser.subprocess, "run", run)
     monkeypatch.setattr(browser.Path, "exists", lambda path: path.as_posix() in machine.has)
     monkeypatch.setattr(browser.os, "geteuid", lambda: machine.uid, raising=False)
@@ -41,7 +49,12 @@ def machine(monkeypatch):
         ({browser.PLACES[0], PLAYWRIGHTS}, set(), browser.PLACES[0], []),
         ({"/usr/bin/chromium-browser", PLAYWRIGHTS}, {"/usr/bin/chromium-browser"}, PLAYWRIGHTS, []),
         ({DOWNLOAD, "/usr/bin/apt-get"}, set(), PLAYWRIGHTS, [DOWNLOAD]),
-        ({DOWNLOAD, "/usr/bin/apt-get", UPDATE, INSTALL}, {PLAYWRIGHTS}, SYSTEMS, [DOWNLOAD, UPDATE, INSTALL]),
+        (
+            {DOWNLOAD, "/usr/bin/apt-get", UPDATE, INSTALL},
+            {PLAYWRIGHTS},
+            SYSTEMS,
+            [DOWNLOAD, UPDATE, INSTALL],
+        ),
         ({"/usr/bin/apt-get", INSTALL}, set(), SYSTEMS, [DOWNLOAD, UPDATE, INSTALL]),
     ],
     ids=["chromium", "chrome", "mac", "stub", "download", "download-misses-libraries", "debian"],

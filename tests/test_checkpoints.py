@@ -15,17 +15,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from pgcourse import checkpoints
+from pgcourse.experiments import checkpoints
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=50)
-unix = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and limits on resources, which Windows has not")
+unix = pytest.mark.skipif(
+    os.name != "posix", reason="needs SIGKILL and limits on resources, which Windows has not"
+)
 
 DTYPES = [bool, np.uint8, np.int16, np.int64, np.uint64, np.float16, np.float32, np.float64, np.complex64]
-array = st.sampled_from(DTYPES).flatmap(lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)))
-leaf = (
-    st.none() | st.booleans() | st.integers() | st.integers(2**63, 2**128) | st.floats() | st.text() | array | array.map(torch.from_numpy)
+array = st.sampled_from(DTYPES).flatmap(
+    lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
 )
-nested = st.recursive(leaf, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inside))
+leaf = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(2**63, 2**128)
+    | st.floats()
+    | st.text()
+    | array
+    | array.map(torch.from_numpy)
+)
+nested = st.recursive(
+    leaf,
+    lambda inside: (
+        st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inside)
+    ),
+)
 state = st.dictionaries(st.text(max_size=3) | st.integers(), nested)
 
 
@@ -34,7 +50,9 @@ def same(a, b):
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
-        return [(type(key), key) for key in a] == [(type(key), key) for key in b] and all(same(a[key], b[key]) for key in a)
+        return [(type(key), key) for key in a] == [(type(key), key) for key in b] and all(
+            same(a[key], b[key]) for key in a
+        )
     if isinstance(a, list):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, torch.Tensor):
@@ -74,12 +92,21 @@ def test_names_that_read_alike_are_kept_apart(path):
 def test_arrays_that_share_memory_or_lie_oddly_in_it_are_kept(path):
     w, frozen = torch.arange(6.0), np.arange(3)
     frozen.flags.writeable = False
-    odd = {"w": w, "tied": w, "part": w[1:3], "turned": w.reshape(2, 3).T, "repeated": w[:1].expand(4), "learnt": torch.nn.Parameter(w)}
+    odd = {
+        "w": w,
+        "tied": w,
+        "part": w[1:3],
+        "turned": w.reshape(2, 3).T,
+        "repeated": w[:1].expand(4),
+        "learnt": torch.nn.Parameter(w),
+    }
     odd |= {"frozen": frozen, "backwards": np.arange(3)[::-1], "column": np.eye(3)[:, 1]}
     loaded = round_trip(odd, path)
     assert loaded.keys() == odd.keys()
     for name, value in odd.items():
-        np.testing.assert_array_equal(loaded[name], value.detach() if isinstance(value, torch.Tensor) else value, strict=True)
+        np.testing.assert_array_equal(
+            loaded[name], value.detach() if isinstance(value, torch.Tensor) else value, strict=True
+        )
 
 
 def test_a_generator_goes_on_where_it_was(path):
@@ -120,7 +147,10 @@ def test_an_optimizer_goes_on_where_it_was(path, optimizer):
         ({"a": {np.int64(1): 0}}, r"keys of state\.a must be strings or integers, got np\.int64\(1\)"),
         ({"a": np.array([None])}, r"state\.a must hold numbers of a type that PyTorch has, got object"),
         ({"a": np.array(["b"])}, r"state\.a must hold numbers of a type that PyTorch has, got <U1"),
-        ({"a": torch.zeros(1, dtype=torch.complex128)}, "state must hold arrays of a type that safetensors has, got torch.complex128"),
+        (
+            {"a": torch.zeros(1, dtype=torch.complex128)},
+            "state must hold arrays of a type that safetensors has, got torch.complex128",
+        ),
     ],
 )
 def test_what_cannot_be_kept_is_named_and_nothing_is_written(tmp_path, state, message):
@@ -143,7 +173,10 @@ class Trap:
 
 
 @pytest.mark.parametrize("load", LOADERS)
-@pytest.mark.parametrize("dump", [lambda o, path: path.write_bytes(pickle.dumps(o)), torch.save, lambda o, path: np.save(path, [o])])
+@pytest.mark.parametrize(
+    "dump",
+    [lambda o, path: path.write_bytes(pickle.dumps(o)), torch.save, lambda o, path: np.save(path, [o])],
+)
 def test_loading_executes_no_code(tmp_path, load, dump):
     path, sprung = tmp_path / "state.npy", tmp_path / "sprung"
     dump({"state": Trap(sprung)}, path)
@@ -210,7 +243,7 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
 OLD, NEW = b"old" * 1_000_000, b"new" * 700_000
 WRITE_FOR_EVER = f"""
 import pathlib, sys
-from pgcourse import checkpoints
+from pgcourse.experiments import checkpoints
 path = pathlib.Path(sys.argv[1])
 print("ready", flush=True)
 while True:
@@ -226,7 +259,9 @@ def test_a_process_killed_while_it_writes_leaves_a_whole_file(tmp_path):
     path, part = tmp_path / "file", tmp_path / ".file.part"
     path.write_bytes(OLD)
     for _ in range(12):
-        with subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, path], stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, path], stdout=subprocess.PIPE
+        ) as process:
             process.stdout.readline()
             time.sleep(rng.uniform(0, 0.05))
             process.kill()
@@ -242,7 +277,7 @@ def test_a_process_killed_while_it_writes_leaves_a_whole_file(tmp_path):
 
 LIMITED = """
 import pathlib, resource, signal, sys
-from pgcourse import checkpoints
+from pgcourse.experiments import checkpoints
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:
@@ -256,14 +291,19 @@ except OSError as error:
 def test_a_write_that_fails_half_way_leaves_the_old_file_and_says_so(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(OLD)
-    said = subprocess.run([sys.executable, "-c", LIMITED, path], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", LIMITED, path], capture_output=True, text=True, check=True
+    ).stdout
     assert said == f"[Errno 27] File too large; what was written before is whole: '{path}'\n"
     assert path.read_bytes() == OLD
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_write_into_no_folder_is_an_error_that_names_the_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No such file or directory; what was written before is whole: .*nowhere/file"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"No such file or directory; what was written before is whole: .*nowhere/file",
+    ):
         checkpoints.write(tmp_path / "nowhere" / "file", b"")
 
 
@@ -275,7 +315,9 @@ def test_weights_are_kept_in_half_precision(tmp_path):
     once = path.read_bytes()
     assert len(once) < 2 * (5 * 3 + 3) + 200  # two bytes a weight
     checkpoints.load_weights(path, network)
-    assert same(dict(network.state_dict()), exact)  # float32 again, rounded to the nearest of 11 binary digits
+    assert same(
+        dict(network.state_dict()), exact
+    )  # float32 again, rounded to the nearest of 11 binary digits
     checkpoints.save_weights(path, network)
     assert path.read_bytes() == once
 
@@ -283,7 +325,10 @@ def test_weights_are_kept_in_half_precision(tmp_path):
 @pytest.mark.parametrize(
     ("kept", "message"),
     [
-        (torch.nn.Linear(2, 4), r"must hold weights bias of shape \(3,\), got \(4,\) \(None: there is no such weight\)"),
+        (
+            torch.nn.Linear(2, 4),
+            r"must hold weights bias of shape \(3,\), got \(4,\) \(None: there is no such weight\)",
+        ),
         (torch.nn.Linear(5, 3), r"must hold weights weight of shape \(3, 2\), got \(3, 5\)"),
         (torch.nn.Linear(2, 3, bias=False), r"must hold weights bias of shape \(3,\), got None"),
         (torch.nn.Sequential(torch.nn.Linear(2, 3)), r"must hold weights 0\.bias of shape None, got \(3,\)"),

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pgcourse.critics import Critic, PolicyEvaluation, learn_by_td, learn_from_returns, loss
-from pgcourse.mdp import access_control, random_mdp, random_walk
-from pgcourse.networks import LinearValue, NetworkValue, TabularPolicy, TabularValue
-from pgcourse.returns import gae, reward_to_go, td_error
+from pgcourse.algorithms.critics import Critic, PolicyEvaluation, learn_by_td, learn_from_returns, loss
+from pgcourse.environments.worlds import access_control, random_mdp, random_walk
+from pgcourse.maths.returns import gae, reward_to_go, td_error
+from pgcourse.networks.policies import TabularPolicy
+from pgcourse.networks.values import LinearValue, NetworkValue, TabularValue
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=60)
 shares = st.floats(0, 1)
@@ -43,7 +44,9 @@ class TestLinear:
         expected = list(w)
         for x_i, G in zip(x[:-1], target, strict=True):
             error = dot(expected, x_i) - G
-            expected = [w_j - eta * x_ij * error for w_j, x_ij in zip(expected, x_i, strict=True)]  # slide 58, sign by sign
+            expected = [
+                w_j - eta * x_ij * error for w_j, x_ij in zip(expected, x_i, strict=True)
+            ]  # slide 58, sign by sign
         assert_allclose(learn_from_returns(w, x[:-1], target, eta), expected, atol=1e-9)
 
     @reproducible
@@ -53,7 +56,9 @@ class TestLinear:
         expected = list(w)
         for i in range(len(r)):
             error = dot(expected, x[i]) - (r[i] + gamma * dot(expected, x[i + 1]))
-            expected = [w_j - eta * x_ij * error for w_j, x_ij in zip(expected, x[i], strict=True)]  # slide 59
+            expected = [
+                w_j - eta * x_ij * error for w_j, x_ij in zip(expected, x[i], strict=True)
+            ]  # slide 59
         assert_allclose(learn_by_td(w, x, r, eta, gamma), expected, atol=1e-9)
 
     @reproducible
@@ -85,8 +90,14 @@ class TestLinear:
         x[:, 5], x[1, 3:], r[1, 3:], etas = 0, 0, 0, np.array([[0.1], [0.2], [0.5]])
         G = reward_to_go(r, 0.9)
         for many, one in [
-            (learn_by_td(w, x, r, etas, 0.9, 0.5), lambda w, n, T, eta: learn_by_td(w, x[n, : T + 1], r[n, :T], eta, 0.9, 0.5)),
-            (learn_from_returns(w, x[:, :-1], G, etas), lambda w, n, T, eta: learn_from_returns(w, x[n, :T], G[n, :T], eta)),
+            (
+                learn_by_td(w, x, r, etas, 0.9, 0.5),
+                lambda w, n, T, eta: learn_by_td(w, x[n, : T + 1], r[n, :T], eta, 0.9, 0.5),
+            ),
+            (
+                learn_from_returns(w, x[:, :-1], G, etas),
+                lambda w, n, T, eta: learn_from_returns(w, x[n, :T], G[n, :T], eta),
+            ),
         ]:
             for k, n in np.ndindex(3, 2):
                 assert_allclose(many[k, n], one(w[k, n], n, (5, 3)[n], float(etas[k, 0])), rtol=1e-12)
@@ -102,15 +113,30 @@ class TestLinear:
                 lambda: learn_by_td(np.zeros(3), np.zeros(3), np.zeros(3), 0.1),
                 "x must have shape (..., steps, 3), one number for each of w, got (3,)",
             ),
-            (lambda: learn_by_td(np.zeros(2), np.zeros((3, 2)), np.zeros(3), 0.1), "x must have one step more than r, 4, got 3"),
-            (lambda: learn_by_td(np.zeros(2), np.zeros((4, 2)), np.zeros(3), 0), "eta must be positive, got 0.0"),
-            (lambda: learn_by_td(np.zeros(2), np.zeros((4, 2)), np.zeros(3), 1, 1.1), "gamma must be in [0, 1], got 1.1"),
-            (lambda: learn_by_td(np.zeros(2), np.zeros((4, 2)), np.zeros(3), 1, 1, -1), "lam must be in [0, 1], got -1"),
+            (
+                lambda: learn_by_td(np.zeros(2), np.zeros((3, 2)), np.zeros(3), 0.1),
+                "x must have one step more than r, 4, got 3",
+            ),
+            (
+                lambda: learn_by_td(np.zeros(2), np.zeros((4, 2)), np.zeros(3), 0),
+                "eta must be positive, got 0.0",
+            ),
+            (
+                lambda: learn_by_td(np.zeros(2), np.zeros((4, 2)), np.zeros(3), 1, 1.1),
+                "gamma must be in [0, 1], got 1.1",
+            ),
+            (
+                lambda: learn_by_td(np.zeros(2), np.zeros((4, 2)), np.zeros(3), 1, 1, -1),
+                "lam must be in [0, 1], got -1",
+            ),
             (
                 lambda: learn_from_returns(np.zeros(2), np.zeros((4, 2)), np.zeros(3), 1),
                 "target must have one number for each of 4 steps, got 3",
             ),
-            (lambda: learn_from_returns(np.zeros(2), np.zeros((3, 2)), np.zeros(3), np.nan), "eta must be positive, got nan"),
+            (
+                lambda: learn_from_returns(np.zeros(2), np.zeros((3, 2)), np.zeros(3), np.nan),
+                "eta must be positive, got nan",
+            ),
         ],
     )
     def test_bad_input_is_named(self, call, message):
@@ -126,12 +152,18 @@ class TestCritic:
         linear, table = Critic(LinearValue(x), eta=0.3), Critic(TabularValue(np.ones(5)), eta=0.3)
         for _ in range(2):
             w = linear.value.w.detach().numpy().copy()
-            expected = w - 0.3 * np.mean([x[k] * (x[k] @ w - t) for k, t in zip(s, target, strict=True)], axis=0)
+            expected = w - 0.3 * np.mean(
+                [x[k] * (x[k] @ w - t) for k, t in zip(s, target, strict=True)], axis=0
+            )
             error = linear.learn(s, target)
-            assert error == pytest.approx(np.mean([(x[k] @ w - t) ** 2 / 2 for k, t in zip(s, target, strict=True)]))
+            assert error == pytest.approx(
+                np.mean([(x[k] @ w - t) ** 2 / 2 for k, t in zip(s, target, strict=True)])
+            )
             assert_allclose(linear.value.w.detach(), expected, rtol=1e-12)
         table.learn(s, target)
-        assert_allclose(table(np.arange(5)), [1 - 0.1 * (1 - target[1]), 1, 1, 1, 1 - 0.1 * (2 - target[0] - target[2])])
+        assert_allclose(
+            table(np.arange(5)), [1 - 0.1 * (1 - target[1]), 1, 1, 1, 1 - 0.1 * (2 - target[0] - target[2])]
+        )
 
     def test_no_gradient_flows_into_the_target(self):
         """Semi-gradient: with v = w and target = 2w, the whole slope of ½(v − target)² would be w; what is left is v − target = −w."""
@@ -154,8 +186,14 @@ class TestCritic:
         [
             (lambda: Critic(TabularValue([0.0]), eta=0), "eta must be a positive number, got 0"),
             (lambda: Critic(TabularValue([0.0]), eta=np.inf), "eta must be a positive number, got inf"),
-            (lambda: Critic(TabularValue([0.0])).learn([0, 0], [1.0]), "target must have the shape of v, (2,), got (1,)"),
-            (lambda: Critic(TabularValue([0.0])).learn([0], [[1.0]]), "target must have the shape of v, (1,), got (1, 1)"),
+            (
+                lambda: Critic(TabularValue([0.0])).learn([0, 0], [1.0]),
+                "target must have the shape of v, (2,), got (1,)",
+            ),
+            (
+                lambda: Critic(TabularValue([0.0])).learn([0], [[1.0]]),
+                "target must have the shape of v, (1,), got (1, 1)",
+            ),
         ],
     )
     def test_bad_input_is_named(self, call, message):
@@ -181,7 +219,13 @@ class Script(gymnasium.Env):
     def step(self, a):
         self.i += 1
         last = self.i == 2 + self.e % 2
-        return np.array([10.0 * self.e + self.i]), float(a), last and self.e % 2 == 1, last and self.e % 2 == 0, {}
+        return (
+            np.array([10.0 * self.e + self.i]),
+            float(a),
+            last and self.e % 2 == 1,
+            last and self.e % 2 == 0,
+            {},
+        )
 
 
 class Counter:
@@ -215,7 +259,15 @@ class TestTrace:
     """Seven steps by hand: 0 → 1 → 2, cut off; 10 → 11 → 12 → 13, over; 20 → 21 → 22, cut off. v(s) = s, γ = ½, rewards 1, …, 7."""
 
     s = (0, 1, 10, 11, 12, 20, 21)
-    led_to = (1, 2, 11, 12, 0, 21, 22)  # what was to be expected there: of 2 and 22, where it was cut off, still 2 and 22; of the end, 0
+    led_to = (
+        1,
+        2,
+        11,
+        12,
+        0,
+        21,
+        22,
+    )  # what was to be expected there: of 2 and 22, where it was cut off, still 2 and 22; of the end, 0
     delta = tuple(r + 0.5 * after - v for r, after, v in zip(range(1, 8), led_to, s, strict=True))
 
     def test_errors_bootstrap_where_an_episode_was_cut_off_and_not_where_it_ended(self):
@@ -234,13 +286,25 @@ class TestTrace:
     def test_no_advantage_reaches_over_an_end(self):
         algorithm = script(gamma=0.5, lam=0.5, n_steps=7)
         d = self.delta
-        expected = [d[0] + d[1] / 4, d[1], d[2] + d[3] / 4 + d[4] / 16, d[3] + d[4] / 4, d[4], d[5] + d[6] / 4, d[6]]
+        expected = [
+            d[0] + d[1] / 4,
+            d[1],
+            d[2] + d[3] / 4 + d[4] / 16,
+            d[3] + d[4] / 4,
+            d[4],
+            d[5] + d[6] / 4,
+            d[6],
+        ]
         assert_allclose(algorithm.advantage(algorithm._act()[0])[0], expected)
 
     def test_turns_go_on_where_the_last_one_stopped(self):
         algorithm = script(gamma=0.5, n_steps=3)
         rollouts = [algorithm._act() for _ in range(3)]
-        assert [r.s[0, :, 0].tolist() for r, _ in rollouts] == [[0, 1, 10, 11], [11, 12, 20, 21], [21, 30, 31, 32]]
+        assert [r.s[0, :, 0].tolist() for r, _ in rollouts] == [
+            [0, 1, 10, 11],
+            [11, 12, 20, 21],
+            [21, 30, 31, 32],
+        ]
         assert [returns.tolist() for _, returns in rollouts] == [[3], [12], [13]]
         assert algorithm.n_steps == 9
 
@@ -265,7 +329,11 @@ class TestTrace:
         update = algorithm.update()
         [(s, target)] = taught
         assert s.tolist() == [30, 31, 32, 40, 41]
-        assert_allclose(target, [4 + 0.5 * (5 + 0.5 * 6), 5 + 0.5 * 6, 6, 4 + 0.5 * (5 + 0.5 * 42), 5 + 0.5 * 42], rtol=1e-6)
+        assert_allclose(
+            target,
+            [4 + 0.5 * (5 + 0.5 * 6), 5 + 0.5 * 6, 6, 4 + 0.5 * (5 + 0.5 * 42), 5 + 0.5 * 42],
+            rtol=1e-6,
+        )
         assert sorted(update.returns) == [4 + 5, 4 + 5 + 6]
 
     def test_an_average_is_subtracted_from_every_reward_and_follows_the_errors(self):
@@ -285,7 +353,10 @@ def evaluation(world, w, v=None, n_envs=8, eta=0.5, **options):
 
 
 class TestEvaluation:
-    @pytest.mark.parametrize("options", [{"n_steps": 1}, {"n_steps": 5, "lam": 0.7}, {"n_steps": None}, {"n_steps": None, "lam": 0.5}])
+    @pytest.mark.parametrize(
+        "options",
+        [{"n_steps": 1}, {"n_steps": 5, "lam": 0.7}, {"n_steps": None}, {"n_steps": None, "lam": 0.5}],
+    )
     def test_every_way_arrives_at_the_exact_values(self, options):
         """A random walk of 5. The mean of the tables on the way, of a thousand visits and more, is within .08 of V: 6 standard errors."""
         world = random_walk(5)
@@ -318,13 +389,17 @@ class TestEvaluation:
 
     def test_a_state_carries_on_in_another_object_as_in_its_own(self):
         world, w = random_walk(5), np.zeros((6, 2))
-        ours, other = (evaluation(world, w, gamma=1, n_steps=3, eta_average=0.1, seed=seed) for seed in (1, 2))
+        ours, other = (
+            evaluation(world, w, gamma=1, n_steps=3, eta_average=0.1, seed=seed) for seed in (1, 2)
+        )
         ours.update()
         state = ours.state_dict()
         courses = []
         for algorithm in (ours, other, ours):
             algorithm.load_state_dict(state)
-            courses.append([algorithm.update().critic_loss for _ in range(4)] + [algorithm.r_bar, algorithm.n_steps])
+            courses.append(
+                [algorithm.update().critic_loss for _ in range(4)] + [algorithm.r_bar, algorithm.n_steps]
+            )
         assert courses[0] == courses[1] == courses[2]
 
     @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pgcourse.curves import Curve, read
+from pgcourse.experiments.curves import Curve, read
 
 
 class Update(NamedTuple):
@@ -27,7 +27,12 @@ def grown(curve, *, first=1, last=6, every=2):
 
 
 HEADER = "n_updates,n_steps,n_episodes,seconds,return,score,loss,entropy\n"
-ROWS = ["0,0,0,0,,9.5,,\n", "2,20,2,0.5,1.5,,0.15,0.5\n", "4,40,4,1,3.5,104,0.35,0.5\n", "6,60,6,1.5,5.5,,0.55,0.5\n"]  # by hand
+ROWS = [
+    "0,0,0,0,,9.5,,\n",
+    "2,20,2,0.5,1.5,,0.15,0.5\n",
+    "4,40,4,1,3.5,104,0.35,0.5\n",
+    "6,60,6,1.5,5.5,,0.55,0.5\n",
+]  # by hand
 
 
 def begun(folder):
@@ -102,7 +107,9 @@ TORN = [
 def test_resumed_it_drops_rows_after_the_checkpoint_and_grows_as_if_never_stopped(tmp_path, torn, n_rows):
     path = tmp_path / "curve.csv"
     now = dict(grown(begun(tmp_path), last=4).now)
-    path.write_bytes((HEADER + "".join(ROWS[:n_rows])).encode() + (torn if isinstance(torn, bytes) else torn.encode()))
+    path.write_bytes(
+        (HEADER + "".join(ROWS[:n_rows])).encode() + (torn if isinstance(torn, bytes) else torn.encode())
+    )
     curve = Curve.resumed(tmp_path, now)
     assert path.read_text() == HEADER + "".join(ROWS[:3])
     grown(curve, first=5)
@@ -112,7 +119,15 @@ def test_resumed_it_drops_rows_after_the_checkpoint_and_grows_as_if_never_stoppe
     assert [p.name for p in tmp_path.iterdir()] == ["curve.csv"]
 
 
-LACKING = [None, b"", b"\n", HEADER.encode(), (HEADER + ROWS[0] + ROWS[1]).encode(), (HEADER + "".join(ROWS[:3])).encode()[:-1], b"\0" * 99]
+LACKING = [
+    None,
+    b"",
+    b"\n",
+    HEADER.encode(),
+    (HEADER + ROWS[0] + ROWS[1]).encode(),
+    (HEADER + "".join(ROWS[:3])).encode()[:-1],
+    b"\0" * 99,
+]
 
 
 @pytest.mark.parametrize("content", LACKING)
@@ -152,7 +167,10 @@ def test_a_number_that_is_not_finite_is_named(tmp_path, update, message):
     assert (tmp_path / "curve.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", HEADER.encode() + b"2,20,2\n", HEADER.encode() + b"a,b,c,d,e,f,g,h\n", b"\xff\xfe", b"\0" * 40])
+@pytest.mark.parametrize(
+    "content",
+    [b"", HEADER.encode() + b"2,20,2\n", HEADER.encode() + b"a,b,c,d,e,f,g,h\n", b"\xff\xfe", b"\0" * 40],
+)
 def test_reading_a_damaged_file_is_a_value_error_that_names_it(tmp_path, content):
     path = tmp_path / "curve.csv"
     path.write_bytes(content)
@@ -164,5 +182,8 @@ def test_reading_a_damaged_file_is_a_value_error_that_names_it(tmp_path, content
 def test_a_full_disk_is_named_with_what_is_left(tmp_path):
     curve = begun(tmp_path)
     (tmp_path / "curve.csv").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=rf"No space left on device; rows up to the last checkpoint are whole: '{tmp_path}/curve\.csv'"):
+    with pytest.raises(
+        OSError,
+        match=rf"No space left on device; rows up to the last checkpoint are whole: '{tmp_path}/curve\.csv'",
+    ):
         grown(curve)

@@ -11,10 +11,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from pgcourse import checkpoints, lqr
-from pgcourse.ddpg import DDPG, TD3, Noise, Twins, paper, said_and_came
-from pgcourse.networks import DeterministicPolicy, NetworkQ, one_thread
-from pgcourse.tasks import Task
+from pgcourse.algorithms.ddpg import DDPG, TD3, Noise, Twins, paper, said_and_came
+from pgcourse.environments import lqr
+from pgcourse.environments.tasks import Task
+from pgcourse.experiments import checkpoints
+from pgcourse.networks.mlp import one_thread
+from pgcourse.networks.policies import DeterministicPolicy
+from pgcourse.networks.values import NetworkQ
 
 SGD = torch.optim.SGD
 
@@ -61,9 +64,17 @@ class Exact(nn.Module):
         self.world, self.values, self.nothing = world, world.values(K), nn.Parameter(torch.zeros(1))
 
     def forward(self, s, a):
-        A, B, C, R, P = (torch.from_numpy(x) for x in (self.world.A, self.world.B, self.world.C, self.world.R, self.values.P))
+        A, B, C, R, P = (
+            torch.from_numpy(x)
+            for x in (self.world.A, self.world.B, self.world.C, self.world.R, self.values.P)
+        )
         after = s @ A.T + a @ B.T
-        return -(s @ C * s).sum(1) - (a @ R * a).sum(1) - self.world.gamma * (after @ P * after).sum(1) - self.values.c
+        return (
+            -(s @ C * s).sum(1)
+            - (a @ R * a).sum(1)
+            - self.world.gamma * (after @ P * after).sum(1)
+            - self.values.c
+        )
 
 
 class Counter(gymnasium.Env):
@@ -87,7 +98,13 @@ class Counter(gymnasium.Env):
     def step(self, action):
         self.i += 1
         over = self.i == 3
-        return self.seen(), float(action[0]), over and self.episode % 2 == 0, over and self.episode % 2 == 1, {}
+        return (
+            self.seen(),
+            float(action[0]),
+            over and self.episode % 2 == 0,
+            over and self.episode % 2 == 1,
+            {},
+        )
 
 
 def vector(make, n_envs=1):
@@ -98,7 +115,12 @@ def pendulum(kind=DDPG, seed=0, **options):
     policy = DeterministicPolicy(3, [-2], [2], (8, 8), seed=1)
     first, second = (NetworkQ(3, 1, (8, 8), seed=seed) for seed in (2, 3))
     critic = Twins(first, second) if kind is TD3 else first
-    return kind(Task("Pendulum-v1").make(1), policy, critic, **{"batch_size": 8, "n_random": 20, "seed": seed} | options)
+    return kind(
+        Task("Pendulum-v1").make(1),
+        policy,
+        critic,
+        **{"batch_size": 8, "n_random": 20, "seed": seed} | options,
+    )
 
 
 def test_it_is_slide_66():
@@ -106,11 +128,22 @@ def test_it_is_slide_66():
     world = lqr.cart()
     policy, critic = Gain([[0.5, 0.8]]), Quadratic(3)
     env = vector(lambda: world.env(n_steps=7, reach=1))
-    options = {"eta": 0.02, "eta_critic": 0.005, "gamma": 0.9, "tau": 0.1, "batch_size": 5, "n_random": 6, "optimizer": SGD}
+    options = {
+        "eta": 0.02,
+        "eta_critic": 0.005,
+        "gamma": 0.9,
+        "tau": 0.1,
+        "batch_size": 5,
+        "n_random": 6,
+        "optimizer": SGD,
+    }
     algorithm = DDPG(env, policy, critic, **options, noise=Noise(0.3))
     algorithm.update()
     K, M, c = policy.K.detach().numpy().copy(), critic.M.detach().numpy().copy(), critic.c.item()
-    slow_K, slow_M, slow_c = (w.numpy().copy() for w in (algorithm.target_actor.K, algorithm.target_critic.M, algorithm.target_critic.c))
+    slow_K, slow_M, slow_c = (
+        w.numpy().copy()
+        for w in (algorithm.target_actor.K, algorithm.target_critic.M, algorithm.target_critic.c)
+    )
     sample, drawn = algorithm.replay.sample, []
     algorithm.replay.sample = lambda n, rng: drawn.append(sample(n, rng)) or drawn[-1]
     for _ in range(60):
@@ -131,7 +164,9 @@ def test_it_is_slide_66():
         slow_M += 0.1 * (M - slow_M)
         slow_c += 0.1 * (c - slow_c)
         copies = algorithm.target_actor.K, algorithm.target_critic.M, algorithm.target_critic.c
-        for its, mine in zip([policy.K, critic.M, critic.c, *copies], [K, M, c, slow_K, slow_M, slow_c], strict=True):
+        for its, mine in zip(
+            [policy.K, critic.M, critic.c, *copies], [K, M, c, slow_K, slow_M, slow_c], strict=True
+        ):
             assert_allclose(its.detach(), mine, rtol=1e-5, atol=1e-8)
     assert 0.1 < abs(M).max() < 2
 
@@ -173,7 +208,9 @@ def test_it_finds_the_gain_of_the_riccati_equation():
 def test_what_is_remembered_is_what_happened():
     """s' is of the same episode also at its end, and only what ended by itself counts as over."""
     policy = DeterministicPolicy(1, Counter.action_space.low, Counter.action_space.high, (4,))
-    algorithm = DDPG(vector(Counter), policy, NetworkQ(1, 2, (4,)), batch_size=3, n_random=6, noise=Noise(0.5))
+    algorithm = DDPG(
+        vector(Counter), policy, NetworkQ(1, 2, (4,)), batch_size=3, n_random=6, noise=Noise(0.5)
+    )
     updates = [algorithm.update() for _ in range(20)]
     s, a, r, after, terminated = (column[:26] for column in algorithm.replay._all)
     first = s[0, 0]  # of the episode that began it
@@ -233,7 +270,9 @@ def test_noise_is_spread_and_remembers_as_it_says(theta):
 def test_noise_is_in_units_of_half_the_range():
     """Without cutting off: 2,000 draws at μ in the middle, within 6 standard errors of 0.01 times 1 and times 2."""
     policy = DeterministicPolicy(1, Counter.action_space.low, Counter.action_space.high, (4,), last=1e-6)
-    algorithm = DDPG(vector(Counter, 2_000), policy, NetworkQ(1, 2, (4,)), batch_size=3, n_random=3, noise=Noise(0.01))
+    algorithm = DDPG(
+        vector(Counter, 2_000), policy, NetworkQ(1, 2, (4,)), batch_size=3, n_random=3, noise=Noise(0.01)
+    )
     a = algorithm.explore(algorithm._s)
     assert_allclose(a.std(axis=0), [0.01, 0.02], rtol=6 / np.sqrt(4_000))
     assert_allclose(a.mean(axis=0), [0, 4], atol=6 * 0.02 / np.sqrt(2_000) + 1e-3)
@@ -310,7 +349,9 @@ def test_what_td3_expects():
     mu = algorithm.target_actor(s).numpy()
     assert abs(a - mu).max() == pytest.approx(0.2, rel=1e-5)  # 0.1 of half the range, which is 2
     assert abs(abs(a - mu) - 0.2).max() > 0.01  # most are cut off, not all
-    both = np.stack([critic(s, a).numpy() for critic in (algorithm.target_critic.first, algorithm.target_critic.second)])
+    both = np.stack(
+        [critic(s, a).numpy() for critic in (algorithm.target_critic.first, algorithm.target_critic.second)]
+    )
     assert_allclose(expected, both.min(axis=0), rtol=1e-6)
     assert 0.02 < (both[0] < both[1]).mean() < 0.98
 
@@ -347,7 +388,12 @@ def test_the_papers_settings():
         assert abs(w).max() > 0.0025
     [actor], [critic] = algorithm.optimizer.param_groups, algorithm.critic_optimizer.param_groups
     assert (actor["lr"], critic["lr"], actor["weight_decay"], critic["weight_decay"]) == (1e-4, 1e-3, 0, 1e-2)
-    assert (algorithm.tau, algorithm.gamma, algorithm.batch_size, algorithm.replay.capacity) == (1e-3, 0.99, 64, 1_000_000)
+    assert (algorithm.tau, algorithm.gamma, algorithm.batch_size, algorithm.replay.capacity) == (
+        1e-3,
+        0.99,
+        64,
+        1_000_000,
+    )
     assert (algorithm.noise.sigma, algorithm.noise.theta) == (0.2, 0.15)
 
 
@@ -402,7 +448,8 @@ def test_settings_of_td3_that_make_no_sense(options, message):
 
 
 @pytest.mark.parametrize(
-    ("sigma", "theta", "message"), [(-1, 1, "sigma must"), (np.inf, 1, "sigma must"), (1, 0, "theta must"), (1, 2, "theta")]
+    ("sigma", "theta", "message"),
+    [(-1, 1, "sigma must"), (np.inf, 1, "sigma must"), (1, 0, "theta must"), (1, 2, "theta")],
 )
 def test_noise_that_makes_no_sense(sigma, theta, message):
     with pytest.raises(ValueError, match=message):

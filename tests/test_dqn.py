@@ -8,11 +8,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from pgcourse import checkpoints, mdp
-from pgcourse.dqn import DQN
-from pgcourse.networks import Policy, SoftmaxPolicy, TabularPolicy, ValuePolicy, one_thread
-from pgcourse.replay import Batch
-from pgcourse.tasks import Task
+from pgcourse.algorithms.dqn import DQN
+from pgcourse.algorithms.replay import Batch
+from pgcourse.environments import worlds
+from pgcourse.environments.tasks import Task
+from pgcourse.experiments import checkpoints
+from pgcourse.networks.mlp import one_thread
+from pgcourse.networks.policies import Policy, SoftmaxPolicy, TabularPolicy, ValuePolicy
 
 SGD = torch.optim.SGD
 
@@ -36,7 +38,9 @@ class Linear(Policy):
 
 def cartpole(seed=0, **options):
     policy = ValuePolicy(SoftmaxPolicy(4, 2, 16, seed=1))
-    return DQN(Task("CartPole-v1").make(1), policy, **{"batch_size": 8, "n_random": 20, "seed": seed} | options)
+    return DQN(
+        Task("CartPole-v1").make(1), policy, **{"batch_size": 8, "n_random": 20, "seed": seed} | options
+    )
 
 
 def test_it_is_its_five_lines():
@@ -66,7 +70,7 @@ def test_it_is_its_five_lines():
 
 def test_it_finds_what_everything_is_worth():
     """A table, told again and again what each step on a grid leads to: Q of the best policy, by value iteration."""
-    world = mdp.grid(wind=0.0, gamma=0.9)
+    world = worlds.grid(wind=0.0, gamma=0.9)
     going = ~world.absorbing
     V = np.zeros(world.n_states)
     for _ in range(100):
@@ -147,7 +151,9 @@ def test_a_network_of_values_takes_the_best():
     assert_array_equal(policy.q([1]).detach(), [[3, -1, 2]])
     assert_array_equal(policy.greedy([0, 1]), [1, 0])
     assert_array_equal(policy.sample([0, 1], np.random.default_rng(0)), [1, 0])
-    with pytest.raises(ValueError, match=r"^the policy must give finite values, got nan; a smaller eta may help$"):
+    with pytest.raises(
+        ValueError, match=r"^the policy must give finite values, got nan; a smaller eta may help$"
+    ):
         ValuePolicy(TabularPolicy([[0.0, np.nan]])).greedy([0])
 
 
@@ -174,7 +180,9 @@ def test_worlds_it_cannot_learn():
         DQN(Task("Pendulum-v1").make(1), ValuePolicy(SoftmaxPolicy(3, 2)))
     env = Task("CartPole-v1").make(1)
     env.single_action_space = Discrete(2, start=1)
-    with pytest.raises(ValueError, match=r"^env must take the actions 0 to K - 1, got Discrete\(2, start=1\)"):
+    with pytest.raises(
+        ValueError, match=r"^env must take the actions 0 to K - 1, got Discrete\(2, start=1\)"
+    ):
         DQN(env, ValuePolicy(SoftmaxPolicy(4, 2)))
     env = Task("CartPole-v1").make(1)
     env.metadata = env.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}

@@ -13,11 +13,20 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from worlds import worlds
 
-from pgcourse.estimators import optimal_baseline, quality, score_function
-from pgcourse.mdp import Episodes, chain, corridor, fog
-from pgcourse.networks import TabularPolicy
-from pgcourse.reinforce import objective
-from pgcourse.returns import batch_mean, leave_one_out, mean_by_state, reward_to_go, standardized, td_error, total_return
+from pgcourse.algorithms.reinforce import objective
+from pgcourse.maths.estimators import Episodes
+from pgcourse.environments.worlds import chain, corridor, fog
+from pgcourse.maths.estimators import optimal_baseline, quality, score_function
+from pgcourse.maths.returns import (
+    batch_mean,
+    leave_one_out,
+    mean_by_state,
+    reward_to_go,
+    standardized,
+    td_error,
+    total_return,
+)
+from pgcourse.networks.policies import TabularPolicy
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=60)
 few = partial(worlds, most_states=3, most_actions=2, longest=4)
@@ -27,7 +36,12 @@ few = partial(worlds, most_states=3, most_actions=2, longest=4)
 def played(draw):
     """Logits, and episodes of many lengths."""
     world, w = draw(worlds())
-    return w, world.sample(w, draw(st.integers(1, 6)), np.random.default_rng(draw(st.integers(0, 2**32))), n_steps=draw(st.integers(1, 9)))
+    return w, world.sample(
+        w,
+        draw(st.integers(1, 6)),
+        np.random.default_rng(draw(st.integers(0, 2**32))),
+        n_steps=draw(st.integers(1, 9)),
+    )
 
 
 def by_loops(w, episodes, credit):
@@ -42,10 +56,18 @@ def by_loops(w, episodes, credit):
     return estimates
 
 
-CREDITS = [total_return, partial(total_return, gamma=0.7), reward_to_go, partial(reward_to_go, gamma=0.7), np.ones_like]
+CREDITS = [
+    total_return,
+    partial(total_return, gamma=0.7),
+    reward_to_go,
+    partial(reward_to_go, gamma=0.7),
+    np.ones_like,
+]
 
 
-@pytest.mark.parametrize("credit", CREDITS, ids=["total", "discounted total", "to go", "discounted to go", "ones"])
+@pytest.mark.parametrize(
+    "credit", CREDITS, ids=["total", "discounted total", "to go", "discounted to go", "ones"]
+)
 class TestAnyCredit:
     @reproducible
     @given(played())
@@ -53,7 +75,11 @@ class TestAnyCredit:
         w, episodes = drawn
         expected = by_loops(w, episodes, credit)
         assert_allclose(
-            score_function(w, episodes, credit(episodes.r)), expected, rtol=0, atol=1e-12 * (1 + abs(expected).max()), strict=True
+            score_function(w, episodes, credit(episodes.r)),
+            expected,
+            rtol=0,
+            atol=1e-12 * (1 + abs(expected).max()),
+            strict=True,
         )
 
     @settings(reproducible, max_examples=25)
@@ -62,10 +88,14 @@ class TestAnyCredit:
         """Of slide 35, one episode at a time."""
         w, episodes = drawn
         policy = TabularPolicy(w)
-        for estimate, x, a, r, live in zip(score_function(w, episodes, credit(episodes.r)), *episodes[1:5], strict=True):
+        for estimate, x, a, r, live in zip(
+            score_function(w, episodes, credit(episodes.r)), *episodes[1:5], strict=True
+        ):
             L = policy.log_prob(x[live], a[live])
             J = objective(L, torch.tensor(credit(r[live])), 1)
-            assert_allclose(estimate, torch.autograd.grad(J, policy.w)[0], rtol=0, atol=1e-11 * (1 + abs(estimate).max()))
+            assert_allclose(
+                estimate, torch.autograd.grad(J, policy.w)[0], rtol=0, atol=1e-11 * (1 + abs(estimate).max())
+            )
 
     def test_what_comes_after_an_end_contributes_nothing(self, credit):
         """More padding, and padding with anything but rewards."""
@@ -83,13 +113,21 @@ class TestAnyCredit:
         w = np.array([[0.5, -0.2], [0.1, 0.3]])
         episodes = fog().sample(w, 20, np.random.default_rng(0))
         blind = episodes._replace(s=None, P=None)
-        assert_array_equal(score_function(w, blind, credit(blind.r)), score_function(w, episodes, credit(episodes.r)))
+        assert_array_equal(
+            score_function(w, blind, credit(blind.r)), score_function(w, episodes, credit(episodes.r))
+        )
 
     @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
     def test_no_episodes_and_no_steps_give_no_estimates_and_zeros(self, credit, shape):
         nothing = np.zeros(shape, int)
-        episodes = Episodes(nothing, nothing, nothing, np.zeros(shape), np.zeros(shape, bool), np.ones(shape[0]))
-        assert_array_equal(score_function(np.zeros((2, 3)), episodes, credit(episodes.r)), np.zeros((shape[0], 2, 3)), strict=True)
+        episodes = Episodes(
+            nothing, nothing, nothing, np.zeros(shape), np.zeros(shape, bool), np.ones(shape[0])
+        )
+        assert_array_equal(
+            score_function(np.zeros((2, 3)), episodes, credit(episodes.r)),
+            np.zeros((shape[0], 2, 3)),
+            strict=True,
+        )
 
 
 @reproducible
@@ -102,7 +140,9 @@ def test_its_mean_over_every_episode_is_the_gradient(drawn):
     atol = 1e-12 * (1 + abs(estimates).max())
     assert_allclose(np.tensordot(episodes.P, estimates, 1), gradient, rtol=0, atol=atol, strict=True)
     scores = score_function(w, episodes, np.ones_like(episodes.r))
-    assert_allclose(np.tensordot(episodes.P, scores, 1), 0, atol=atol)  # slide 48: any baseline leaves the mean
+    assert_allclose(
+        np.tensordot(episodes.P, scores, 1), 0, atol=atol
+    )  # slide 48: any baseline leaves the mean
 
 
 @reproducible
@@ -112,7 +152,12 @@ def test_reward_to_go_has_the_same_mean(drawn):
     world, w = drawn
     episodes = world.enumerate(w)
     estimates = score_function(w, episodes, reward_to_go(episodes.r))
-    assert_allclose(np.tensordot(episodes.P, estimates, 1), world.gradient(w), rtol=0, atol=1e-12 * (1 + abs(estimates).max()))
+    assert_allclose(
+        np.tensordot(episodes.P, estimates, 1),
+        world.gradient(w),
+        rtol=0,
+        atol=1e-12 * (1 + abs(estimates).max()),
+    )
 
 
 @reproducible
@@ -121,7 +166,12 @@ def test_with_discount_so_has_what_is_to_go_discounted_from_the_beginning(drawn)
     world, w = drawn
     episodes = world.enumerate(w)
     estimates = score_function(w, episodes, reward_to_go(episodes.r, world.gamma, from_start=True))
-    assert_allclose(np.tensordot(episodes.P, estimates, 1), world.gradient(w), rtol=0, atol=1e-12 * (1 + abs(estimates).max()))
+    assert_allclose(
+        np.tensordot(episodes.P, estimates, 1),
+        world.gradient(w),
+        rtol=0,
+        atol=1e-12 * (1 + abs(estimates).max()),
+    )
 
 
 @settings(reproducible, max_examples=30)
@@ -159,8 +209,16 @@ def test_w_may_have_rows_for_what_was_not_seen():
     [
         (np.zeros(4), None, "w must be a table of finite numbers, got shape (4,)"),
         ([[0, 0], [0, np.nan]], None, "w must be a table of finite numbers, got shape (2, 2)"),
-        (np.zeros((1, 2)), None, "w must have a row for each x and a column for each a, at least (2, 2), got (1, 2)"),
-        (np.zeros((2, 1)), None, "w must have a row for each x and a column for each a, at least (2, 2), got (2, 1)"),
+        (
+            np.zeros((1, 2)),
+            None,
+            "w must have a row for each x and a column for each a, at least (2, 2), got (1, 2)",
+        ),
+        (
+            np.zeros((2, 1)),
+            None,
+            "w must have a row for each x and a column for each a, at least (2, 2), got (2, 1)",
+        ),
         (np.zeros((2, 2)), np.zeros(64), "G must have the shape of the rewards, (64, 3), got (64,)"),
         (np.zeros((2, 2)), 1, "G must have the shape of the rewards, (64, 3), got ()"),
     ],
@@ -194,7 +252,9 @@ def expected(world, w, episodes):
     V = world.values(w).V
     n_steps = episodes.a.shape[1]
     V = np.vstack([V[:n_steps], np.zeros(world.n_states)]) if world.horizon else np.tile(V, (n_steps + 1, 1))
-    return V[np.arange(n_steps + 1), episodes.s] * np.pad(~world.absorbing[episodes.s[:, 1:]], ((0, 0), (1, 0)), constant_values=True)
+    return V[np.arange(n_steps + 1), episodes.s] * np.pad(
+        ~world.absorbing[episodes.s[:, 1:]], ((0, 0), (1, 0)), constant_values=True
+    )
 
 
 def less_V(world, w, e):
@@ -206,8 +266,12 @@ UNBIASED = {
     "to go": lambda world, w, e: reward_to_go(e.r),
     "less 7": lambda world, w, e: reward_to_go(e.r) - 7,
     "less V": less_V,
-    "less the best constant": lambda world, w, e: reward_to_go(e.r) - optimal_baseline(w, e, reward_to_go(e.r)),
-    "less the best b(s)": lambda world, w, e: reward_to_go(e.r) - optimal_baseline(w, e, reward_to_go(e.r), e.x),
+    "less the best constant": lambda world, w, e: (
+        reward_to_go(e.r) - optimal_baseline(w, e, reward_to_go(e.r))
+    ),
+    "less the best b(s)": lambda world, w, e: (
+        reward_to_go(e.r) - optimal_baseline(w, e, reward_to_go(e.r), e.x)
+    ),
     "TD": lambda world, w, e: td_error(e.r, expected(world, w, e)),
 }
 
@@ -227,7 +291,10 @@ def test_credits_that_leave_the_mean_alone(credit, drawn):
 @given(few(("both",)))
 def test_with_discount_from_the_start_or_in_the_total(drawn):
     world, w = drawn
-    for credit in (partial(total_return, gamma=world.gamma), partial(reward_to_go, gamma=world.gamma, from_start=True)):
+    for credit in (
+        partial(total_return, gamma=world.gamma),
+        partial(reward_to_go, gamma=world.gamma, from_start=True),
+    ):
         assert_allclose(of_all(world, w, lambda e, credit=credit: credit(e.r)).bias, 0, rtol=0, atol=1e-10)
 
 
@@ -294,14 +361,18 @@ def test_no_other_baseline_has_less_variance(drawn, by_state):
     least = of_all(world, w, lambda e: G - b).total_variance
     for k in range(group.max() + 1):
         for aside in (-0.1, 0.1):
-            assert of_all(world, w, lambda e, k=k, aside=aside: G - b - aside * (group == k)).total_variance >= least - 1e-10 * (1 + least)
+            assert of_all(
+                world, w, lambda e, k=k, aside=aside: G - b - aside * (group == k)
+            ).total_variance >= least - 1e-10 * (1 + least)
 
 
 def test_the_best_constant_is_the_quotient_of_two_means():
     e = CHAIN.enumerate(W)
     G = total_return(e.r)
     lengths = (score_function(W, e, np.ones_like(G)) ** 2).sum(axis=(1, 2))
-    assert_allclose(optimal_baseline(W, e, G), (e.P * lengths * G[:, 0]).sum() / (e.P * lengths).sum(), rtol=1e-12)
+    assert_allclose(
+        optimal_baseline(W, e, G), (e.P * lengths * G[:, 0]).sum() / (e.P * lengths).sum(), rtol=1e-12
+    )
 
 
 def test_of_a_sample_it_is_that_of_its_frequencies():
@@ -345,9 +416,13 @@ def test_quality_is_mean_and_scatter_term_by_term(n, size, seed):
     assert_allclose(found.variance, variance, atol=1e-12)
     assert found.error == 0
     assert found.total_variance == pytest.approx(math.fsum(variance))
-    assert found.mse == pytest.approx(math.fsum(P[e] * (g[e, k] - truth[k]) ** 2 for e in range(n) for k in range(size)))
+    assert found.mse == pytest.approx(
+        math.fsum(P[e] * (g[e, k] - truth[k]) ** 2 for e in range(n) for k in range(size))
+    )
     assert found.signal_to_noise == pytest.approx(math.fsum(m * m for m in mean) / math.fsum(variance))
-    angle = math.fsum(m * t for m, t in zip(mean, truth, strict=True)) / math.hypot(*mean) / math.hypot(*truth)
+    angle = (
+        math.fsum(m * t for m, t in zip(mean, truth, strict=True)) / math.hypot(*mean) / math.hypot(*truth)
+    )
     assert found.cosine == pytest.approx(angle)
 
 
@@ -372,14 +447,24 @@ def test_estimates_that_do_not_vary_are_all_signal():
     [
         (np.ones((1, 2)), np.ones(2), None, "estimates must have shape (N, 2), N at least 2, got (1, 2)"),
         (np.ones((4, 2)), np.ones(3), None, "estimates must have shape (N, 3), N at least 2, got (4, 2)"),
-        (np.full((4, 2), np.nan), np.ones(2), None, "estimates and truth must be finite, got a number that is not"),
+        (
+            np.full((4, 2), np.nan),
+            np.ones(2),
+            None,
+            "estimates and truth must be finite, got a number that is not",
+        ),
         (
             np.ones((2, 2)),
             np.ones(2),
             [0.5, 0.6],
             "P must hold a probability for each estimate, shape (2,), sum 1, got shape (2,), sum 1.1",
         ),
-        (np.ones((2, 2)), np.ones(2), [1.0], "P must hold a probability for each estimate, shape (2,), sum 1, got shape (1,), sum 1"),
+        (
+            np.ones((2, 2)),
+            np.ones(2),
+            [1.0],
+            "P must hold a probability for each estimate, shape (2,), sum 1, got shape (1,), sum 1",
+        ),
     ],
 )
 def test_bad_estimates_are_named(estimates, truth, P, message):

@@ -9,11 +9,15 @@ import nbformat
 import numpy as np
 import pytest
 
-from pgcourse.exercises import EXERCISES, check
+from pgcourse.teaching.exercises import EXERCISES, check
 
 BOOK = Path(__file__).parents[1] / "book"
 CHAPTERS = {path.name[1]: nbformat.read(path, as_version=4).cells for path in sorted(BOOK.glob("0*.ipynb"))}
-MISTAKES = [(number, sentence, wrong) for number, exercise in EXERCISES.items() for sentence, wrong in exercise.mistakes]
+MISTAKES = [
+    (number, sentence, wrong)
+    for number, exercise in EXERCISES.items()
+    for sentence, wrong in exercise.mistakes
+]
 
 
 def end(verdict):
@@ -21,7 +25,9 @@ def end(verdict):
     return " ".join(line for line in verdict.text.splitlines()[1:] if not line.startswith(" "))
 
 
-@pytest.mark.parametrize(("number", "sentence", "wrong"), MISTAKES, ids=lambda x: x if isinstance(x, str) and len(x) == 3 else "")
+@pytest.mark.parametrize(
+    ("number", "sentence", "wrong"), MISTAKES, ids=lambda x: x if isinstance(x, str) and len(x) == 3 else ""
+)
 def test_each_mistake_is_told_from_all_others(number, sentence, wrong):
     verdict = check(number, wrong)
     assert not verdict.right
@@ -37,7 +43,9 @@ def test_no_two_mistakes_of_an_exercise_are_called_the_same():
 @pytest.mark.parametrize("number", EXERCISES)
 def test_the_chapter_has_the_exercise_and_its_solution_is_right(number):
     cells = CHAPTERS[number[0]]
-    [k] = [k for k, cell in enumerate(cells) if cell.cell_type == "code" and f'check("{number}"' in cell.source]
+    [k] = [
+        k for k, cell in enumerate(cells) if cell.cell_type == "code" and f'check("{number}"' in cell.source
+    ]
     stub = next(node for node in ast.parse(cells[k].source).body if isinstance(node, ast.FunctionDef))
     answer = EXERCISES[number].answer
     assert stub.name == answer.__name__
@@ -45,10 +53,16 @@ def test_the_chapter_has_the_exercise_and_its_solution_is_right(number):
     assert f"**{number}**" in cells[k - 1].source.split("\n\n")[-1]
     namespace = {"np": np}
     exec(cells[k].source.replace("exercises.check", "(lambda *_: None)"), namespace)
-    assert check(number, namespace[stub.name]).text.startswith(f"Exercise {number}, {stub.name}: returns nothing yet.")
-    [solution] = re.findall(r"^<details>\n<summary>Solution</summary>\n\n```python\n(.*?)```", cells[k + 1].source, flags=re.S)[:1]
+    assert check(number, namespace[stub.name]).text.startswith(
+        f"Exercise {number}, {stub.name}: returns nothing yet."
+    )
+    [solution] = re.findall(
+        r"^<details>\n<summary>Solution</summary>\n\n```python\n(.*?)```", cells[k + 1].source, flags=re.S
+    )[:1]
     exec(solution, namespace)
-    assert check(number, namespace[stub.name]).text.startswith(f"Exercise {number}, {stub.name}: right, in all of ")
+    assert check(number, namespace[stub.name]).text.startswith(
+        f"Exercise {number}, {stub.name}: right, in all of "
+    )
 
 
 def in_place(r, gamma):
@@ -66,12 +80,18 @@ def right(r, gamma):
     [
         (lambda r, gamma: -right(r, gamma), "The sign is the wrong way round, everywhere."),
         (lambda r, gamma: 3 * right(r, gamma), "Everything is 3 times what it should be."),
-        (lambda r, gamma: right(r, gamma)[:, None], "The shape should be (3,), and is (3, 1): along which axis"),
+        (
+            lambda r, gamma: right(r, gamma)[:, None],
+            "The shape should be (3,), and is (3, 1): along which axis",
+        ),
         (lambda r, gamma: right(r, gamma) / 0, "There are numbers that are none"),
         (lambda r, gamma: r[7], "It does not get to its end: read the message above."),
         (lambda r, gamma: "G", "What is asked for is an array of numbers."),
         (in_place, "The numbers may be right, but begin with a copy"),
-        (lambda r, gamma: right(r, gamma) if gamma == 0.5 else None, "Here it returns nothing: is there a `return`"),
+        (
+            lambda r, gamma: right(r, gamma) if gamma == 0.5 else None,
+            "Here it returns nothing: is there a `return`",
+        ),
         (lambda r, gamma: right(r, min(gamma, 0.93)), "Most cases are right. What is different in this one?"),
         (lambda r, gamma: right(r, min(gamma, 0.5)), "Follow this case with a pencil."),
         (lambda r, gamma: right(r, gamma) + 1, "Follow this case with a pencil."),
@@ -95,13 +115,20 @@ def test_a_verdict_shows_the_first_case_that_went_wrong():
     assert "returned: IndexError: index 7 is out of bounds" in check("4.4", lambda r, gamma: r[7]).text
     assert "returned: something of type str" in check("4.4", lambda r, gamma: "G").text
     assert "returned: what it was given has changed" in check("4.4", in_place).text
-    assert "The shape should be (1, 2), and is (2, 1): is it transposed?" in check("8.5", lambda s, dQ_da: s.T @ dQ_da).text
+    assert (
+        "The shape should be (1, 2), and is (2, 1): is it transposed?"
+        in check("8.5", lambda s, dQ_da: s.T @ dQ_da).text
+    )
 
 
 def test_a_mistake_is_recognised_beside_an_overflow():
     """Exponentials of 900 in one case, and in all the others the sum over the wrong axis."""
-    verdict = check("1.4", lambda q, temperature: np.exp(q / temperature) / np.exp(q / temperature).sum(axis=0))
-    assert end(verdict) == "The sum goes over the states. Each row is a state of its own, and has to sum to 1."
+    verdict = check(
+        "1.4", lambda q, temperature: np.exp(q / temperature) / np.exp(q / temperature).sum(axis=0)
+    )
+    assert (
+        end(verdict) == "The sum goes over the states. Each row is a state of its own, and has to sum to 1."
+    )
 
 
 def test_what_returns_nothing_is_not_written_yet():
@@ -111,14 +138,21 @@ def test_what_returns_nothing_is_not_written_yet():
     for stub in (unfinished, lambda r, gamma: None):
         verdict = check("4.4", stub)
         assert not verdict.right
-        assert verdict.text == "Exercise 4.4, to_go: returns nothing yet.\nWrite it, end it with `return`, and run this cell again."
+        assert (
+            verdict.text
+            == "Exercise 4.4, to_go: returns nothing yet.\nWrite it, end it with `return`, and run this cell again."
+        )
 
 
 @pytest.mark.parametrize(
     ("number", "function", "message"),
     [
         ("4.9", right, "^number must be one of 1.4, 2.4, .* 9.4, got '4.9'$"),
-        ("4.4", np.zeros(3), "^function must be the function that you wrote, got array.*; without brackets behind its name$"),
+        (
+            "4.4",
+            np.zeros(3),
+            "^function must be the function that you wrote, got array.*; without brackets behind its name$",
+        ),
     ],
 )
 def test_bad_arguments(number, function, message):

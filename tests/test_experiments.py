@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from pgcourse import checkpoints
-from pgcourse.experiments import Budget, train
-from pgcourse.networks import SoftmaxPolicy
-from pgcourse.reinforce import Reinforce
-from pgcourse.tasks import Task
+from pgcourse.algorithms.reinforce import Reinforce
+from pgcourse.environments.tasks import Task
+from pgcourse.experiments import checkpoints
+from pgcourse.experiments.training import Budget, train
+from pgcourse.networks.policies import SoftmaxPolicy
 
 
 class Stop(Exception):
@@ -40,12 +40,25 @@ class Noise:
 
     def update(self):
         self.n_steps += 10
-        loss = (self.policy(torch.tensor(self.rng.normal(size=(4, self.policy.in_features)), dtype=torch.float32)) - 1).square().sum()
+        loss = (
+            (
+                self.policy(
+                    torch.tensor(self.rng.normal(size=(4, self.policy.in_features)), dtype=torch.float32)
+                )
+                - 1
+            )
+            .square()
+            .sum()
+        )
         self.optimizer.zero_grad()
         (loss + self.under_way * self.policy.bias.sum()).backward()
         self.optimizer.step()
         self.under_way += self.rng.normal()
-        return Update(self.n_steps, [self.under_way, self.rng.normal()], math.nan if self.n_steps == self.nan_at else loss.item())
+        return Update(
+            self.n_steps,
+            [self.under_way, self.rng.normal()],
+            math.nan if self.n_steps == self.nan_at else loss.item(),
+        )
 
     def state_dict(self):
         states = {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -63,7 +76,9 @@ class Balancing(Reinforce):
 
     def __init__(self, n_hidden=4):
         env = Task("CartPole-v1").make(4)
-        super().__init__(env, SoftmaxPolicy(4, 2, n_hidden, seed=1), eta=0.02, standardize=True, batch_size=60, seed=2)
+        super().__init__(
+            env, SoftmaxPolicy(4, 2, n_hidden, seed=1), eta=0.02, standardize=True, batch_size=60, seed=2
+        )
 
 
 class Stopping:
@@ -138,7 +153,11 @@ KINDS = {Toy: {"steps": 125, "every": 35}, CartPole: {"steps": 1500, "every": 40
 
 
 def training(folder, algorithm, **options):
-    options = next(o for kind, o in KINDS.items() if isinstance(algorithm, kind)) | {"evaluate": judge, "progress": False} | options
+    options = (
+        next(o for kind, o in KINDS.items() if isinstance(algorithm, kind))
+        | {"evaluate": judge, "progress": False}
+        | options
+    )
     return Training(algorithm, train(algorithm, folder=folder, **options), folder)
 
 
@@ -159,7 +178,9 @@ def test_stopped_before_any_update_it_goes_on_to_the_same_end(whole, tmp_path):
     kind, done, at = whole
     n_updates = int(done.columns["n_updates"][-1])
     assert len(at) == 3
-    assert n_updates > at[-1] + 1  # so there are stops before the first checkpoint, right after each, and after the last
+    assert (
+        n_updates > at[-1] + 1
+    )  # so there are stops before the first checkpoint, right after each, and after the last
     for stop_at in range(1, n_updates + 1):
         folder = tmp_path / str(stop_at)
         with pytest.raises(Stop):
@@ -204,7 +225,10 @@ def test_trained_in_memory_it_comes_to_the_same_end_and_keeps_nothing(whole, tmp
 def test_a_larger_budget_goes_on_from_the_last_checkpoint(whole, tmp_path):
     kind, _, _ = whole
     steps = KINDS[kind]["steps"] * 2
-    once, twice = (training(tmp_path / name, kind(), steps=steps / 2 if name == "twice" else steps) for name in ("once", "twice"))
+    once, twice = (
+        training(tmp_path / name, kind(), steps=steps / 2 if name == "twice" else steps)
+        for name in ("once", "twice")
+    )
     assert_same_end(training(twice.folder, kind(), steps=steps), once)
 
 
@@ -222,7 +246,14 @@ def test_after_every_checkpoint_other_episodes_begin():
 
 @pytest.mark.parametrize(
     ("budget", "n_updates"),
-    [({"steps": 95}, 10), ({"steps": 100}, 10), ({"steps": 101}, 11), ({"episodes": 7}, 4), ({"episodes": 8}, 4), ({"steps": 0.5}, 1)],
+    [
+        ({"steps": 95}, 10),
+        ({"steps": 100}, 10),
+        ({"steps": 101}, 11),
+        ({"episodes": 7}, 4),
+        ({"episodes": 8}, 4),
+        ({"steps": 0.5}, 1),
+    ],
 )
 def test_it_stops_after_the_update_that_spends_the_budget(budget, n_updates):
     toy = Toy()
@@ -238,7 +269,14 @@ def test_minutes_are_those_of_training():
 
 @pytest.mark.parametrize(
     ("every", "judged"),
-    [(30, [0, 3, 6, 9, 10]), (25, [0, 3, 5, 8, 10]), (50, [0, 5, 10]), (5, list(range(11))), (10, list(range(11))), (101, [0, 10])],
+    [
+        (30, [0, 3, 6, 9, 10]),
+        (25, [0, 3, 5, 8, 10]),
+        (50, [0, 5, 10]),
+        (5, list(range(11))),
+        (10, list(range(11))),
+        (101, [0, 10]),
+    ],
 )
 def test_it_is_judged_before_all_at_every_checkpoint_and_at_the_end(tmp_path, every, judged):
     """A checkpoint is due in the update in which a multiple of ``every`` is reached."""
@@ -261,7 +299,9 @@ def test_between_two_checkpoints_there_are_at_most_ten_rows():
     for every, apart in [(100, 1), (200, 2), (1000, 10)]:
         curve = train(Toy(), steps=2000, every=every, progress=False)
         assert np.diff(curve["n_updates"]).tolist() == [apart] * (200 // apart)
-    assert len(train(Toy(), steps=50, every=10_000, progress=False)["n_updates"]) == 2  # before, and at the end
+    assert (
+        len(train(Toy(), steps=50, every=10_000, progress=False)["n_updates"]) == 2
+    )  # before, and at the end
 
 
 def test_it_uses_one_thread_and_gives_the_others_back():
@@ -269,7 +309,12 @@ def test_it_uses_one_thread_and_gives_the_others_back():
     seen = []
     try:
         torch.set_num_threads(3)
-        train(Toy(), steps=10, evaluate=lambda *_: seen.append(torch.get_num_threads()) or np.zeros(1), progress=False)
+        train(
+            Toy(),
+            steps=10,
+            evaluate=lambda *_: seen.append(torch.get_num_threads()) or np.zeros(1),
+            progress=False,
+        )
         assert torch.get_num_threads() == 3
         with pytest.raises(Stop):
             train(Toy(stop_at=1), steps=10, progress=False)
@@ -282,15 +327,16 @@ def test_it_uses_one_thread_and_gives_the_others_back():
 def test_a_number_that_is_not_finite_is_named_and_the_last_checkpoint_is_whole(tmp_path):
     folder = tmp_path / "run"
     options = {"steps": 100, "every": 30, "evaluate": judge, "progress": False}
-    with pytest.raises(FloatingPointError, match=r"^loss is nan in update 2, at step 20; there is no checkpoint\. A smaller eta may help$"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"^loss is nan in update 2, at step 20; there is no checkpoint\. A smaller eta may help$",
+    ):
         train(Toy(nan_at=20), folder=folder, **options)
     with pytest.raises(Stop):
         train(Toy(stop_at=8), folder=folder, **options)
     before = [(p, p.read_bytes()) for p in sorted(folder.glob("*.safetensors"))]
     for nan_at in (70, 90):
-        message = (
-            rf"loss is nan in update {nan_at // 10}, at step {nan_at}; the last checkpoint is {folder}/checkpoint-000000006\.safetensors"
-        )
+        message = rf"loss is nan in update {nan_at // 10}, at step {nan_at}; the last checkpoint is {folder}/checkpoint-000000006\.safetensors"
         with pytest.raises(FloatingPointError, match=message):
             train(Toy(nan_at=nan_at), folder=folder, **options)
     assert [(p, p.read_bytes()) for p in sorted(folder.glob("*.safetensors"))] == before
@@ -302,7 +348,8 @@ def test_ctrl_c_says_where_it_was_and_what_is_left(tmp_path):
     with pytest.raises(KeyboardInterrupt, match=r"^stopped at step 10; there is no checkpoint$"):
         train(Toy(stop_at=2, error=KeyboardInterrupt), **options)
     with pytest.raises(
-        KeyboardInterrupt, match=rf"^stopped at step 70; the last checkpoint is {tmp_path}/checkpoint-000000006\.safetensors$"
+        KeyboardInterrupt,
+        match=rf"^stopped at step 70; the last checkpoint is {tmp_path}/checkpoint-000000006\.safetensors$",
     ):
         train(Toy(stop_at=8, error=KeyboardInterrupt), folder=tmp_path, **options)
 
@@ -324,13 +371,20 @@ def test_if_the_only_checkpoint_is_damaged_one_must_begin_anew(tmp_path):
     with pytest.raises(Stop):
         training(tmp_path, Toy(stop_at=5))
     checkpoints.latest(tmp_path).write_bytes(b"")
-    with pytest.raises(ValueError, match=rf"checkpoint-000000004\.safetensors is damaged .*; delete {tmp_path}, and training begins anew$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"checkpoint-000000004\.safetensors is damaged .*; delete {tmp_path}, and training begins anew$",
+    ):
         training(tmp_path, Toy())
 
 
 @pytest.mark.parametrize(
     ("mine", "other"),
-    [(lambda: Toy(size=3), lambda: Toy(size=4)), (lambda: CartPole(n_hidden=4), lambda: CartPole(n_hidden=5)), (Toy, CartPole)],
+    [
+        (lambda: Toy(size=3), lambda: Toy(size=4)),
+        (lambda: CartPole(n_hidden=4), lambda: CartPole(n_hidden=5)),
+        (Toy, CartPole),
+    ],
 )
 def test_a_checkpoint_of_another_network_does_not_fit(tmp_path, mine, other):
     training(tmp_path, mine())
@@ -364,7 +418,10 @@ def test_the_bar_of_a_resumed_training_begins_where_that_was(tmp_path, capsys):
     ("options", "message"),
     [
         ({}, "exactly one of steps, episodes, minutes must be given, got none"),
-        ({"steps": 1, "minutes": 2}, "exactly one of steps, episodes, minutes must be given, got {'steps': 1, 'minutes': 2}"),
+        (
+            {"steps": 1, "minutes": 2},
+            "exactly one of steps, episodes, minutes must be given, got {'steps': 1, 'minutes': 2}",
+        ),
         ({"steps": 0}, "steps must be a positive number, got 0"),
         ({"episodes": -1}, "episodes must be a positive number, got -1"),
         ({"minutes": math.nan}, "minutes must be a positive number, got nan"),

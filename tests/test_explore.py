@@ -18,8 +18,8 @@ from nbclient import NotebookClient
 from nbclient.output_widget import OutputWidget
 from PIL import Image
 
-from pgcourse import video
-from pgcourse.explore import explore
+from pgcourse.teaching import video
+from pgcourse.teaching.explore import explore
 
 TRICKY = '<b>"&lt;</b>'
 
@@ -63,18 +63,28 @@ POINTS = list(itertools.product(*GRID.values()))
 class TestBaked:
     def test_each_parameter_has_one_slider_that_starts_at_its_default_or_in_the_middle(self):
         labels = page(draw, **GRID).select(".sliders label")
-        found = [(label.span.text, *(label.input[key] for key in ("type", "min", "max", "value", "data-texts"))) for label in labels]
-        assert found == [("red", "range", "0", "2", "1", '["0", "100", "200"]'), ("rule", "range", "0", "1", "1", json.dumps(GRID["rule"]))]
+        found = [
+            (label.span.text, *(label.input[key] for key in ("type", "min", "max", "value", "data-texts")))
+            for label in labels
+        ]
+        assert found == [
+            ("red", "range", "0", "2", "1", '["0", "100", "200"]'),
+            ("rule", "range", "0", "1", "1", json.dumps(GRID["rule"])),
+        ]
         assert [label.output.text for label in labels] == ["100", TRICKY]
 
     def test_only_the_picture_of_the_start_is_shown(self):
         images = page(draw, **GRID).find_all("img")
-        assert [not image.has_attr("hidden") for image in images] == [point == (100, TRICKY) for point in POINTS]
+        assert [not image.has_attr("hidden") for image in images] == [
+            point == (100, TRICKY) for point in POINTS
+        ]
 
     def test_alt_texts_name_the_points_in_the_order_of_the_grid_and_are_escaped(self):
         soup = page(draw, **GRID)
         title = 'A patch where 1 < 2 & "so on"'
-        assert [image["alt"] for image in soup.find_all("img")] == [f"{title}: red = {red}, rule = {rule}" for red, rule in POINTS]
+        assert [image["alt"] for image in soup.find_all("img")] == [
+            f"{title}: red = {red}, rule = {rule}" for red, rule in POINTS
+        ]
         assert soup.find("b") is None
 
     def test_each_picture_is_a_webp_of_its_point(self):
@@ -84,13 +94,24 @@ class TestBaked:
             assert colour(encoded, "WEBP") == pytest.approx((red, 128, 0), abs=6)
 
     def test_the_lectures_letters_label_the_sliders(self):
-        letters = {"eta": "η", "gamma": "γ", "lam": "λ", "tau": "τ", "sigma": "σ", "theta": "θ", "batch_size": "batch size"}
+        letters = {
+            "eta": "η",
+            "gamma": "γ",
+            "lam": "λ",
+            "tau": "τ",
+            "sigma": "σ",
+            "theta": "θ",
+            "batch_size": "batch size",
+        }
         letters |= {"eta_critic": "η′", "n_steps": "steps", "n_episodes": "episodes ℰ", "i": "step i"}
         soup = page(plain, **{name: [0.5] for name in letters})
         assert [span.text for span in soup.find_all("span")] == list(letters.values())
         assert soup.img["alt"] == ", ".join(f"{letter} = 0.5" for letter in letters.values())
 
-    @pytest.mark.parametrize(("default", "start"), [(0.1, 0), (1, 1), (10, 2), (7, 2), (0.3, 0), (0.1 + 1e-17, 0), (None, 1), ("a", 1)])
+    @pytest.mark.parametrize(
+        ("default", "start"),
+        [(0.1, 0), (1, 1), (10, 2), (7, 2), (0.3, 0), (0.1 + 1e-17, 0), (None, 1), ("a", 1)],
+    )
     def test_a_slider_starts_at_the_default_or_near_it_and_without_one_in_the_middle(self, default, start):
         soup = page(lambda eta=default: plain(), eta=[0.1, 1, 10])
         assert soup.input["value"] == str(start)
@@ -108,7 +129,10 @@ class TestBaked:
     def test_films_take_the_place_of_pictures(self):
         soup = page(film, red=[0, 200])
         blocks = soup.select("figure.explore > div:not(.sliders)")
-        assert [(block["aria-label"], block.has_attr("hidden")) for block in blocks] == [("red = 0", True), ("red = 200", False)]
+        assert [(block["aria-label"], block.has_attr("hidden")) for block in blocks] == [
+            ("red = 0", True),
+            ("red = 200", False),
+        ]
         assert [video["aria-label"] for video in soup.select("video")] == ["0 of red", "200 of red"]
         assert soup.select("video")[0]["src"] != soup.select("video")[1]["src"]
 
@@ -118,9 +142,18 @@ class TestBaked:
     @pytest.mark.parametrize(
         ("draw", "message"),
         [
-            (lambda eta, red: plain() if red == 2 else 1 / 0, "draw failed at η = 0.25, red = 3: ZeroDivisionError: division by zero"),
-            (lambda eta, red: None, "draw must return a matplotlib figure or a film, got NoneType at η = 0.25, red = 2"),
-            (lambda eta, red: plain().gca(), "draw must return a matplotlib figure or a film, got Axes at η = 0.25, red = 2"),
+            (
+                lambda eta, red: plain() if red == 2 else 1 / 0,
+                "draw failed at η = 0.25, red = 3: ZeroDivisionError: division by zero",
+            ),
+            (
+                lambda eta, red: None,
+                "draw must return a matplotlib figure or a film, got NoneType at η = 0.25, red = 2",
+            ),
+            (
+                lambda eta, red: plain().gca(),
+                "draw must return a matplotlib figure or a film, got Axes at η = 0.25, red = 2",
+            ),
             (lambda eta: plain(), "draw failed at η = 0.25, red = 2: TypeError: "),
         ],
     )
@@ -138,8 +171,14 @@ class TestBaked:
         ({"red": 5}, "red must be a sequence of values, got 5"),
         ({"red": [1], "rule": []}, "rule must have at least one value, got an empty sequence"),
         ({"red": [0.5, float("nan")]}, "red must hold finite numbers, got [0.5, nan]"),
-        ({"red": range(101)}, "grid must have at most 100 points, each is a frame in the page, got 101 red = 101"),
-        ({"red": range(17), "rule": "abcdef"}, "grid must have at most 100 points, each is a frame in the page, got 17 red × 6 rule = 102"),
+        (
+            {"red": range(101)},
+            "grid must have at most 100 points, each is a frame in the page, got 101 red = 101",
+        ),
+        (
+            {"red": range(17), "rule": "abcdef"},
+            "grid must have at most 100 points, each is a frame in the page, got 17 red × 6 rule = 102",
+        ),
     ],
 )
 def test_a_bad_grid_is_named_in_both_lives(monkeypatch, environment, grid, message):
@@ -154,7 +193,7 @@ def test_a_bad_grid_is_named_in_both_lives(monkeypatch, environment, grid, messa
 IPYWIDGETS7 = Path(__file__).parents[1] / "_build/ipywidgets7"
 SETUP = """
 import ipywidgets, matplotlib.pyplot as plt, numpy as np
-from pgcourse.explore import explore
+from pgcourse.teaching.explore import explore
 
 calls = []
 
@@ -181,7 +220,11 @@ def ends(slider):
 @pytest.fixture(scope="module", params=["ipywidgets 8", "ipywidgets 7.7.1"])
 def kernel(request, tmp_path_factory):
     """Return a function that executes a cell in a Jupyter kernel and returns its last value; ``.shown()`` is what the widget shows."""
-    env = {name: value for name, value in os.environ.items() if name not in ("PGCOURSE_BAKE", "PYTHONPATH", "MPLBACKEND")}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PGCOURSE_BAKE", "PYTHONPATH", "MPLBACKEND")
+    }
     env["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
     if request.param == "ipywidgets 7.7.1":
         if not (IPYWIDGETS7 / "ipywidgets").is_dir():
@@ -193,14 +236,20 @@ def kernel(request, tmp_path_factory):
     def execute(code):
         notebook.cells.append(nbformat.v4.new_code_cell(code, metadata={"tags": ["raises-exception"]}))
         outputs = client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1).outputs
-        wrong = [out.get("text") or "\n".join(out["traceback"]) for out in outputs if out.get("name") == "stderr" or "traceback" in out]
+        wrong = [
+            out.get("text") or "\n".join(out["traceback"])
+            for out in outputs
+            if out.get("name") == "stderr" or "traceback" in out
+        ]
         assert not wrong, "\n".join(wrong)
         results = [out["data"]["text/plain"] for out in outputs if out["output_type"] == "execute_result"]
         return ast.literal_eval(results[0]) if results else None
 
     execute.shown = lambda: client.widget_state[execute("output.model_id")]["outputs"]
     with pytest.MonkeyPatch.context() as patch, client.setup_kernel(env=env):
-        patch.setattr(OutputWidget, "sync_state", lambda self: None)  # where nbclient may stall: its issue 312
+        patch.setattr(
+            OutputWidget, "sync_state", lambda self: None
+        )  # where nbclient may stall: its issue 312
         execute(SETUP)
         assert f"ipywidgets {execute('ipywidgets.__version__')}".startswith(request.param)
         yield execute
@@ -234,7 +283,9 @@ def assert_shows_picture(kernel, n):
     ],
 )
 def test_the_grid_decides_the_kind_of_slider_and_it_starts_in_the_middle(kernel, values, kind, ends, start):
-    found_kind, found_ends, (call,) = kernel(f"show(a={values})\ntype(sliders[0]).__name__, ends(sliders[0]), calls")
+    found_kind, found_ends, (call,) = kernel(
+        f"show(a={values})\ntype(sliders[0]).__name__, ends(sliders[0]), calls"
+    )
     assert found_kind == kind
     assert found_ends == pytest.approx(ends)
     assert call == {"a": pytest.approx(start)}
@@ -262,7 +313,9 @@ def test_a_moved_slider_draws_again_with_any_value_between_the_ends(kernel, valu
 
 
 def test_sliders_start_at_the_defaults_and_one_moves_without_the_other(kernel):
-    kernel("show(lambda eta=10, n_steps=1: draw(eta=eta, n_steps=n_steps), eta=[0.1, 1, 10], n_steps=range(1, 100, 10))")
+    kernel(
+        "show(lambda eta=10, n_steps=1: draw(eta=eta, n_steps=n_steps), eta=[0.1, 1, 10], n_steps=range(1, 100, 10))"
+    )
     kernel("sliders[1].value = 7")
     assert kernel("calls") == [{"eta": 10, "n_steps": 1}, {"eta": 10, "n_steps": 7}]
     assert kernel("[slider.description for slider in sliders]") == ["η", "steps"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sklearn.linear_model import LogisticRegression
 
-from pgcourse.logistic import gradient, gradient_ascent, log_likelihood, predict, sigmoid, softmax
+from pgcourse.maths.logistic import gradient, gradient_ascent, log_likelihood, predict, sigmoid, softmax
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=60)
 close = partial(assert_allclose, rtol=0, atol=1e-8)
@@ -27,7 +27,9 @@ def problem(seed, M=30, n=3, K=None):
     return rng.normal(size=n if K is None else (n, K)), x, rng.integers(K or 2, size=M)
 
 
-problems = st.builds(problem, st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 4), st.sampled_from([None, 1, 2, 3, 5]))
+problems = st.builds(
+    problem, st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 4), st.sampled_from([None, 1, 2, 3, 5])
+)
 two_class_problems = st.builds(problem, st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 4))
 
 
@@ -49,7 +51,10 @@ def test_sigmoid_is_symmetric(z):
     close(sigmoid(z) + sigmoid(np.negative(z)), 1, atol=1e-15)
 
 
-@pytest.mark.parametrize(("z", "y"), [([1e4, -1e4], [1, 0]), ([-1e4, -1e4], [0.5, 0.5]), ([[0, 1e4, 1e4]], [[0, 0.5, 0.5]]), ([7], [1])])
+@pytest.mark.parametrize(
+    ("z", "y"),
+    [([1e4, -1e4], [1, 0]), ([-1e4, -1e4], [0.5, 0.5]), ([[0, 1e4, 1e4]], [[0, 0.5, 0.5]]), ([7], [1])],
+)
 def test_softmax_does_not_overflow(z, y):
     close(softmax(z), y, atol=1e-15)
 
@@ -79,7 +84,9 @@ def test_log_likelihood_equals_the_naive_sum(case):
             y = 1 / (1 + np.exp(-(x[j] @ w)))
             total += target[j] * np.log(y) + (1 - target[j]) * np.log(1 - y)
         else:
-            total += np.log(np.exp(x[j] @ w[:, target[j]]) / sum(np.exp(x[j] @ w[:, k]) for k in range(w.shape[1])))
+            total += np.log(
+                np.exp(x[j] @ w[:, target[j]]) / sum(np.exp(x[j] @ w[:, k]) for k in range(w.shape[1]))
+            )
     close(log_likelihood(w, x, target), total / M, atol=1e-11)
 
 
@@ -108,7 +115,11 @@ def test_gradient_equals_autograd_of_torchs_cross_entropy(case):
     weights, t = torch.tensor(w, requires_grad=True), torch.tensor(target)
     z = torch.tensor(x) @ weights
     functional = torch.nn.functional
-    loss = functional.binary_cross_entropy_with_logits(z, t.double()) if w.ndim == 1 else functional.cross_entropy(z, t)
+    loss = (
+        functional.binary_cross_entropy_with_logits(z, t.double())
+        if w.ndim == 1
+        else functional.cross_entropy(z, t)
+    )
     loss.backward()
     close(log_likelihood(w, x, target), -loss.item(), atol=1e-13)
     close(gradient(w, x, target), -weights.grad.numpy(), atol=1e-13)
@@ -130,13 +141,17 @@ def test_two_classes_are_one_sigmoid(case):
 def test_the_slides_minus_sign_is_an_ascent_step(seed, eta):
     w, x, target = problem(seed, M=1)
     y = scipy.special.expit(w @ x[0])
-    close(gradient_ascent(w, x, target, eta=eta, n_steps=1).w[1], w - eta * x[0] * (y - target[0]), atol=1e-14)
+    close(
+        gradient_ascent(w, x, target, eta=eta, n_steps=1).w[1], w - eta * x[0] * (y - target[0]), atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("K", [None, 2, 3])
 def test_ascent_reaches_scikit_learns_optimum(K):
     w, x, target = problem(1, M=40, K=K)  # labels independent of x: nothing separates them
-    peer = LogisticRegression(C=np.inf, fit_intercept=False, solver="newton-cholesky", tol=1e-10).fit(x, target)
+    peer = LogisticRegression(C=np.inf, fit_intercept=False, solver="newton-cholesky", tol=1e-10).fit(
+        x, target
+    )
     found = gradient_ascent(w, x, target, eta=2, n_steps=500)
     y = predict(found.w[-1], x)
     close(y if K else np.column_stack([1 - y, y]), peer.predict_proba(x))
@@ -183,7 +198,9 @@ def test_a_batch_of_one_follows_one_example_and_in_time_each_of_them():
 
 def test_the_seed_decides_the_batches():
     w, x, target = problem(6)
-    first, again, other = (gradient_ascent(w, x, target, eta=1, n_steps=5, batch_size=2, seed=seed).w for seed in (0, 0, 1))
+    first, again, other = (
+        gradient_ascent(w, x, target, eta=1, n_steps=5, batch_size=2, seed=seed).w for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first[1] != other[1]).all()
 
@@ -199,9 +216,15 @@ climb = partial(gradient_ascent, eta=1, n_steps=1)
         ({"x": np.ones(3)}, "x must have shape (M, n) with M ≥ 1 examples, got (3,)"),
         ({"x": np.ones((0, 2))}, "x must have shape (M, n) with M ≥ 1 examples, got (0, 2)"),
         ({"w": np.zeros(3)}, "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got (3,)"),
-        ({"w": np.zeros((3, 2))}, "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got (3, 2)"),
+        (
+            {"w": np.zeros((3, 2))},
+            "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got (3, 2)",
+        ),
         ({"w": 0.0}, "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got ()"),
-        ({"w": np.zeros((2, 2, 2))}, "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got (2, 2, 2)"),
+        (
+            {"w": np.zeros((2, 2, 2))},
+            "w must have shape (2,) or (2, K), K ≥ 1, to fit x of shape (3, 2), got (2, 2, 2)",
+        ),
         ({"w": [0, np.nan]}, "w must be finite, got nan"),
         ({"x": np.full((3, 2), -np.inf)}, "x must be finite, got -inf"),
     ],
@@ -234,7 +257,13 @@ def test_labels_that_do_not_fit_are_named(function, bad, message):
         *(({"eta": eta}, f"eta must be a positive number, got {eta}") for eta in (0, -0.1, np.nan, np.inf)),
         ({"n_steps": -1}, "n_steps must be an integer, at least 0, got -1"),
         ({"n_steps": 2.5}, "n_steps must be an integer, at least 0, got 2.5"),
-        *(({"batch_size": n}, f"batch_size must be an integer in 1..3, the number of examples, or None, got {n}") for n in (0, 4)),
+        *(
+            (
+                {"batch_size": n},
+                f"batch_size must be an integer in 1..3, the number of examples, or None, got {n}",
+            )
+            for n in (0, 4)
+        ),
     ],
 )
 def test_bad_settings_of_the_ascent_are_named(bad, message):

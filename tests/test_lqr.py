@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import expm
 
-from pgcourse.lqr import LQR, cart
+from pgcourse.environments.lqr import LQR, cart
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=40)
 N_STEPS = 160  # 0.8¹⁶⁰ is 3 · 10⁻¹⁶: what comes later counts for nothing in the worlds drawn here
@@ -35,7 +35,11 @@ def linear_worlds(draw):
 
     Start, noise and what states cost may be of any rank, so that some directions have none of it.
     """
-    n, D, rng = draw(st.integers(1, 3)), draw(st.integers(1, 2)), np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, D, rng = (
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 2)),
+        np.random.default_rng(draw(st.integers(0, 2**32))),
+    )
     gamma = draw(st.floats(0.1, 0.8))
     ranks = [draw(st.integers(0, n)) for _ in range(3)]
     A, B = rng.normal(size=(n, n)), rng.normal(size=(n, D))
@@ -54,22 +58,30 @@ def unstable_world(seed, n, D):
     A = rng.normal(size=(n, n))
     A *= 1.1 / widest(A) / np.sqrt(0.9)
     C, R = (covariance(rng, k, k) + np.eye(k) / 2 for k in (n, D))
-    return LQR(A, rng.normal(size=(n, D)), C, R, 0.9, covariance(rng, n, n) + np.eye(n) / 10, covariance(rng, n, n))
+    return LQR(
+        A, rng.normal(size=(n, D)), C, R, 0.9, covariance(rng, n, n) + np.eye(n) / 10, covariance(rng, n, n)
+    )
 
 
 def close(one, other, rtol):
     """Equal to within rtol, as measured by the largest number in either."""
     one, other = np.asarray(one, float), np.asarray(other, float)
-    assert_allclose(one, other, rtol=0, atol=rtol * max(1, np.abs(one).max(), np.abs(other).max()), strict=True)
+    assert_allclose(
+        one, other, rtol=0, atol=rtol * max(1, np.abs(one).max(), np.abs(other).max()), strict=True
+    )
 
 
 def tensors(world):
-    return SimpleNamespace(**{name: torch.tensor(getattr(world, name)) for name in ("A", "B", "C", "R", "start", "noise")})
+    return SimpleNamespace(
+        **{name: torch.tensor(getattr(world, name)) for name in ("A", "B", "C", "R", "start", "noise")}
+    )
 
 
 def mean_reward(t, mean, spread, a, spread_a):
     """E[r] for states and actions of these means, shapes (N, n) and (N, D), and covariances, shapes (n, n) and (D, D)."""
-    return -(((mean @ t.C) * mean).sum(1) + (t.C * spread).sum() + ((a @ t.R) * a).sum(1) + (t.R * spread_a).sum())
+    return -(
+        ((mean @ t.C) * mean).sum(1) + (t.C * spread).sum() + ((a @ t.R) * a).sum(1) + (t.R * spread_a).sum()
+    )
 
 
 def return_by_hand(world, K, mean, spread):
@@ -109,7 +121,10 @@ def points(spread):
 def courses(world, K, n_courses, n_steps, rng):
     """States of that many courses under a = −K s, shape (n_steps, n_courses, n)."""
     n = len(world.A)
-    draw = [rng.multivariate_normal(np.zeros(n), spread, n_courses * times) for spread, times in ((world.start, 1), (world.noise, n_steps))]
+    draw = [
+        rng.multivariate_normal(np.zeros(n), spread, n_courses * times)
+        for spread, times in ((world.start, 1), (world.noise, n_steps))
+    ]
     s, noise = draw[0], draw[1].reshape(n_steps, n_courses, n)
     states = []
     for e in noise:
@@ -142,8 +157,14 @@ class TestWhatAGainIsWorth:
         V = world.V(K, s)
         assert V.shape == (4,)
         close(world.Q(K, s, -s @ K.T), V, 1e-11)
-        after, r = s @ world.A.T + a @ world.B.T, [-(s_k @ world.C @ s_k + a_k @ world.R @ a_k) for s_k, a_k in zip(s, a, strict=True)]
-        expected = [r_k + world.gamma * world.V(K, s_k + points(world.noise)).mean() for s_k, r_k in zip(after, r, strict=True)]
+        after, r = (
+            s @ world.A.T + a @ world.B.T,
+            [-(s_k @ world.C @ s_k + a_k @ world.R @ a_k) for s_k, a_k in zip(s, a, strict=True)],
+        )
+        expected = [
+            r_k + world.gamma * world.V(K, s_k + points(world.noise)).mean()
+            for s_k, r_k in zip(after, r, strict=True)
+        ]
         close(world.Q(K, s, a), expected, 1e-11)
         close(world.J(K), world.V(K, points(world.start)).mean(), 1e-11)
 
@@ -178,11 +199,16 @@ class TestWhatAGainIsWorth:
         assert world.values([[K]]).P.item() == pytest.approx(P)
         assert world.visits([[K]]).item() == pytest.approx(visits)
         assert world.J([[K]]) == pytest.approx(-P * 4 - 0.6 / 0.4 * P * 5)
-        assert world.gradient([[K]]).item() == pytest.approx(-2 * (3 * K - 0.6 * 0.5 * P * (A - 0.5 * K)) * visits)
+        assert world.gradient([[K]]).item() == pytest.approx(
+            -2 * (3 * K - 0.6 * 0.5 * P * (A - 0.5 * K)) * visits
+        )
 
     def test_without_a_future_only_the_first_step_counts(self):
         """With γ = 0 any gain may be asked for, and to do nothing is best."""
-        world, K = LQR([[3, 1], [0, 2]], [[1], [1]], np.diag([1, 2]), [[3]], 0, np.diag([4, 5]), np.eye(2)), np.array([[7.0, -8.0]])
+        world, K = (
+            LQR([[3, 1], [0, 2]], [[1], [1]], np.diag([1, 2]), [[3]], 0, np.diag([4, 5]), np.eye(2)),
+            np.array([[7.0, -8.0]]),
+        )
         s, a = np.array([[1.0, -1.0], [2.0, 0.5]]), np.array([[2.0], [-1.0]])
         assert world.J(K) == pytest.approx(-(4 + 2 * 5 + 3 * (7**2 * 4 + 8**2 * 5)))
         assert_allclose(world.Q(K, s, a), [-(1 + 2 + 3 * 4), -(4 + 2 * 0.25 + 3 * 1)])
@@ -206,7 +232,11 @@ class TestSlopes:
         world, K, s, a = drawn.world, drawn.K, drawn.s, drawn.a
         slope = world.Q_slope(K, s, a)
         steps = np.eye(a.shape[1])
-        close(slope, np.stack([(world.Q(K, s, a + step) - world.Q(K, s, a - step)) / 2 for step in steps], axis=1), 1e-11)
+        close(
+            slope,
+            np.stack([(world.Q(K, s, a + step) - world.Q(K, s, a - step)) / 2 for step in steps], axis=1),
+            1e-11,
+        )
         t = torch.tensor(a, requires_grad=True)
         Q_by_hand(world, torch.tensor(K), torch.tensor(s), t).sum().backward()
         close(slope, t.grad, 1e-11)
@@ -242,7 +272,15 @@ class TestSlopes:
     @pytest.mark.parametrize("seed", range(3))
     def test_gradient_and_visits_are_also_what_courses_show_on_average(self, seed):
         rng = np.random.default_rng(seed)
-        world = LQR([[0.9, 0.4], [-0.2, 0.8]], [[0, 0.5], [1, 0]], np.diag([1, 0.3]), np.diag([0.5, 0.2]), 0.7, np.eye(2), np.eye(2) / 9)
+        world = LQR(
+            [[0.9, 0.4], [-0.2, 0.8]],
+            [[0, 0.5], [1, 0]],
+            np.diag([1, 0.3]),
+            np.diag([0.5, 0.2]),
+            0.7,
+            np.eye(2),
+            np.eye(2) / 9,
+        )
         K = 0.3 * rng.normal(size=(2, 2))
         assert widest(world.A - world.B @ K) < 1.1
         s = courses(world, K, 4000, 60, rng)  # 0.7⁶⁰ is 5 · 10⁻¹⁰
@@ -286,7 +324,10 @@ class TestBest:
             assert (world.Q(K, s, a) < V).all()
         close(world.Q_slope(K, s, -s @ K.T), np.zeros((200, D)), 1e-9 * (1 + abs(V).max()))
 
-    @pytest.mark.parametrize(("A", "B", "C", "R"), [(1.5, 1, 1, 1), (0.5, -2, 3, 0.1), (1.2, 0.1, 0.5, 4), (1, 1, 0, 1), (0, 1, 1, 1)])
+    @pytest.mark.parametrize(
+        ("A", "B", "C", "R"),
+        [(1.5, 1, 1, 1), (0.5, -2, 3, 0.1), (1.2, 0.1, 0.5, 4), (1, 1, 0, 1), (0, 1, 1, 1)],
+    )
     def test_with_one_number_it_is_the_root_of_a_quadratic(self, A, B, C, R):
         """γ B² P² + (R − γ B² C − γ A² R) P − C R = 0, of which the larger root is P."""
         gamma = 0.8
@@ -308,7 +349,9 @@ class TestBest:
 
     def test_gradient_ascent_gets_there(self):
         """From no gain at all."""
-        world = LQR([[1, 0.3], [0, 0.9]], [[0.1], [0.5]], np.diag([1, 0.1]), [[0.5]], 0.8, np.eye(2), np.eye(2) / 10)
+        world = LQR(
+            [[1, 0.3], [0, 0.9]], [[0.1], [0.5]], np.diag([1, 0.1]), [[0.5]], 0.8, np.eye(2), np.eye(2) / 10
+        )
         K = np.zeros((1, 2))
         for _ in range(1500):
             K = K + 0.02 * world.gradient(K)
@@ -338,7 +381,9 @@ def played(env, K, n_episodes, gamma, seed):
 
 
 class TestEnv:
-    @pytest.mark.filterwarnings("ignore:.*Box (action space|observation space m)")  # it likes them to be small, and to have bounds
+    @pytest.mark.filterwarnings(
+        "ignore:.*Box (action space|observation space m)"
+    )  # it likes them to be small, and to have bounds
     @pytest.mark.parametrize("world", [cart(), unstable_world(0, 3, 2)], ids=["cart", "random"])
     def test_gymnasium_has_no_other_complaints(self, world):
         check_env(world.env(), skip_render_check=True)
@@ -388,16 +433,30 @@ class TestEnv:
 
     def test_a_step_is_the_formula_of_the_modules_docstring(self):
         """Without noise, to the last digit but one; and what a step returned is not changed by the next."""
-        world = LQR([[0.5, 1], [-1, 0.2]], [[1, 0], [2, 3]], [[2, 1], [1, 3]], [[1, 0.5], [0.5, 2]], 0.9, np.eye(2), np.zeros((2, 2)))
+        world = LQR(
+            [[0.5, 1], [-1, 0.2]],
+            [[1, 0], [2, 3]],
+            [[2, 1], [1, 3]],
+            [[1, 0.5], [0.5, 2]],
+            0.9,
+            np.eye(2),
+            np.zeros((2, 2)),
+        )
         env = world.env(5)
         s, _ = env.reset(seed=3)
         seen, kept = [s], [s.copy()]
         for a in np.random.default_rng(0).normal(size=(5, 2)):
             after, r, *_ = env.step(a)
-            cost = sum(s[i] * world.C[i, j] * s[j] + a[i] * world.R[i, j] * a[j] for i in range(2) for j in range(2))
+            cost = sum(
+                s[i] * world.C[i, j] * s[j] + a[i] * world.R[i, j] * a[j] for i in range(2) for j in range(2)
+            )
             assert r == pytest.approx(-cost, rel=1e-12)
             assert isinstance(r, float)
-            assert_allclose(after, [sum(world.A[i, j] * s[j] + world.B[i, j] * a[j] for j in range(2)) for i in range(2)], rtol=1e-12)
+            assert_allclose(
+                after,
+                [sum(world.A[i, j] * s[j] + world.B[i, j] * a[j] for j in range(2)) for i in range(2)],
+                rtol=1e-12,
+            )
             assert after.dtype == np.float64
             assert env.observation_space.contains(after)
             s = after
@@ -422,7 +481,10 @@ class TestEnv:
 
     def test_first_states_and_noise_have_the_covariances_asked_for(self):
         """Mean 0, and each entry within six standard errors, √((Σᵢᵢ Σⱼⱼ + Σᵢⱼ²) / N)."""
-        start, noise = np.array([[2, 1, 0], [1, 3, -1], [0, -1, 1.0]]), np.array([[0.5, -0.2, 0], [-0.2, 0.3, 0], [0, 0, 0]])
+        start, noise = (
+            np.array([[2, 1, 0], [1, 3, -1], [0, -1, 1.0]]),
+            np.array([[0.5, -0.2, 0], [-0.2, 0.3, 0], [0, 0, 0]]),
+        )
         env = LQR(np.eye(3) / 2, [[1], [0], [1]], np.eye(3), [[1]], 0.9, start, noise).env()
         n, first, drawn = 4000, [], []
         for e in range(n):
@@ -432,13 +494,20 @@ class TestEnv:
         for samples, expected in ((np.array(first), start), (np.array(drawn), noise)):
             sizes = np.diag(expected)
             assert (abs(samples.mean(axis=0)) <= 6 * np.sqrt(sizes / n) + 1e-12).all()
-            assert (abs(samples.T @ samples / n - expected) <= 6 * np.sqrt((np.outer(sizes, sizes) + expected**2) / n) + 1e-12).all()
-        assert abs(np.mean([s @ e for s, e in zip(first, drawn, strict=True)])) < 6 * np.sqrt((start * noise).sum() / n)
+            assert (
+                abs(samples.T @ samples / n - expected)
+                <= 6 * np.sqrt((np.outer(sizes, sizes) + expected**2) / n) + 1e-12
+            ).all()
+        assert abs(np.mean([s @ e for s, e in zip(first, drawn, strict=True)])) < 6 * np.sqrt(
+            (start * noise).sum() / n
+        )
 
     def test_where_there_is_no_spread_there_is_no_chance(self):
         """A start of rank 1 lies on a line; without noise, all that follows is certain."""
         line = np.array([1.0, -2, 0.5])
-        env = LQR(np.eye(3) / 2, np.ones((3, 1)), np.eye(3), [[1]], 0.9, np.outer(line, line), np.zeros((3, 3))).env()
+        env = LQR(
+            np.eye(3) / 2, np.ones((3, 1)), np.eye(3), [[1]], 0.9, np.outer(line, line), np.zeros((3, 3))
+        ).env()
         for seed in range(20):
             s, _ = env.reset(seed=seed)
             assert_allclose(s, s[0] * line, atol=1e-7)
@@ -455,7 +524,15 @@ def test_the_cart_moves_as_newton_says():
     assert cart().gamma == 0.95
 
 
-GOOD = {"A": np.eye(2), "B": [[0], [1]], "C": np.eye(2), "R": [[1]], "gamma": 0.9, "start": np.eye(2), "noise": np.eye(2)}
+GOOD = {
+    "A": np.eye(2),
+    "B": [[0], [1]],
+    "C": np.eye(2),
+    "R": [[1]],
+    "gamma": 0.9,
+    "start": np.eye(2),
+    "noise": np.eye(2),
+}
 NOT_FINITE = [[1, np.nan], [np.nan, 1]]
 LOPSIDED = [[1, 0.5], [0, 1]]
 NEGATIVE = [[1, 2], [2, 1]]

@@ -18,9 +18,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pgcourse import recipes, records, sweeps
 from pgcourse.__main__ import app
-from pgcourse.uncertainty import interval
+from pgcourse.experiments import recipes, records, sweeps
+from pgcourse.maths.statistics import interval
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -29,7 +29,14 @@ ROOT = Path(__file__).parents[1]
 NAME, LABEL = "reinforce/cartpole", "reinforce/cartpole batch_size=501"
 COMMANDS = ["list", "run", "resume", "evaluate", "watch", "plot"]
 RUN = ["run", NAME, "--seeds", 2, "--set", "batch_size=501", "--steps", 4000, "--every", 2000, "--jobs", 1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "book").glob("*.md"), *(ROOT / "book").glob("*.ipynb")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "book").glob("*.md"),
+        *(ROOT / "book").glob("*.ipynb"),
+    ]
+)
 
 
 def pgcourse(*arguments):
@@ -90,15 +97,21 @@ def test_run_says_how_each_seed_did_and_their_mean(ran):
     assert result.exit_code == 0
     first, second = records.load(NAME, folder, batch_size=501)
     *each, together = result.stdout.splitlines()
-    assert each == [f"{LABEL} seed {r.seed}: {r.score:.4g} over 100 episodes, in {r.folder}" for r in (first, second)]
-    assert together.startswith(f"{LABEL}: interquartile mean of 2 seeds {interval([first.score, second.score])}")
+    assert each == [
+        f"{LABEL} seed {r.seed}: {r.score:.4g} over 100 episodes, in {r.folder}" for r in (first, second)
+    ]
+    assert together.startswith(
+        f"{LABEL}: interquartile mean of 2 seeds {interval([first.score, second.score])}"
+    )
     assert "4,000 of 4,000 steps" in result.stderr  # the progress bar
 
 
 def test_a_setting_is_tried_at_every_value_that_is_given_for_it(tmp_path):
     settings = ["--set", "eta=0.1,0.2", "--set", "batch_size=50", "--set", "eta=0.3"]
     said("run", NAME, *settings, "--steps", 100, "--jobs", 1)
-    assert [r.changed for r in records.find("runs")] == [{"batch_size": 50, "eta": eta} for eta in (0.1, 0.2, 0.3)]
+    assert [r.changed for r in records.find("runs")] == [
+        {"batch_size": 50, "eta": eta} for eta in (0.1, 0.2, 0.3)
+    ]
 
 
 def test_the_same_command_again_has_nothing_to_do(ran):
@@ -115,9 +128,16 @@ def test_resume_goes_on_with_what_was_stopped(runs):
     del about["result"]
     (second.folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
     (second.folder / "policy.safetensors").unlink()
-    assert error("evaluate", second.folder) == f"{second.folder} holds unfinished runs only; go on with: pgcourse resume {second.folder}"
+    assert (
+        error("evaluate", second.folder)
+        == f"{second.folder} holds unfinished runs only; go on with: pgcourse resume {second.folder}"
+    )
     printed = said("resume", runs, "--jobs", 1)
-    assert [line.partition(":")[0] for line in printed.splitlines()] == [f"{LABEL} seed 0", f"{LABEL} seed 1", LABEL]
+    assert [line.partition(":")[0] for line in printed.splitlines()] == [
+        f"{LABEL} seed 0",
+        f"{LABEL} seed 1",
+        LABEL,
+    ]
     _, second = records.find(runs)
     assert (second.scores == before).all()
     assert len(second.about["sessions"]) == 2
@@ -130,8 +150,23 @@ def test_ctrl_c_says_how_to_go_on_and_that_is_true(tmp_path):
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # pytest in the background would have it ignored
         "from pgcourse.__main__ import app; app(prog_name='pgcourse')"
     )
-    arguments = ["run", NAME, "--steps", "8000", "--every", "2000", "--set", "batch_size=200", "--folder", "My Runs", "--jobs", "1"]
-    running = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    arguments = [
+        "run",
+        NAME,
+        "--steps",
+        "8000",
+        "--every",
+        "2000",
+        "--set",
+        "batch_size=200",
+        "--folder",
+        "My Runs",
+        "--jobs",
+        "1",
+    ]
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
     while not list(tmp_path.rglob("checkpoint-*.safetensors")):
         assert running.poll() is None, running.stderr.read()
         time.sleep(0.02)
@@ -153,7 +188,10 @@ def test_list_names_every_recipe_its_budget_and_what_is_recorded():
         budget = f"{recipe.steps:,} steps of {recipe.task.name}, a checkpoint every {recipe.every:,}"
         assert f"{recipe.name}: {recipe.about}\n    budget: {budget}\n" in printed
         if len(recorded := [r for r in records.find() if r.name == recipe.name and not r.changed]) > 1:
-            assert f"    recorded: {len(recorded)} seeds, interquartile mean {interval([r.score for r in recorded])}\n" in printed
+            assert (
+                f"    recorded: {len(recorded)} seeds, interquartile mean {interval([r.score for r in recorded])}\n"
+                in printed
+            )
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
@@ -171,7 +209,10 @@ def test_evaluate_compares_with_the_records(runs):
     verdicts = [record.verify(20, 5) for record in records.find(runs)]
     assert [first, second] == [f"{LABEL} seed {seed}: {verdict}" for seed, verdict in enumerate(verdicts)]
     assert first.endswith("agrees")
-    assert together == f"{LABEL}: interquartile mean of 2 seeds {interval([verdict.played for verdict in verdicts])}"
+    assert (
+        together
+        == f"{LABEL}: interquartile mean of 2 seeds {interval([verdict.played for verdict in verdicts])}"
+    )
     [line] = said("evaluate", next(records.find(runs)).folder).splitlines()
     assert line == f"{LABEL} seed 0: {next(records.find(runs)).verify(100, 1)}"
 
@@ -206,14 +247,20 @@ def test_evaluate_does_not_average_over_different_things(runs):
 def test_evaluate_takes_a_recipe_for_its_records():
     shipped = records.load(NAME)
     lines = said("evaluate", NAME, "--episodes", 5).splitlines()
-    assert [line.partition(":")[0] for line in lines[: len(shipped)]] == [f"{NAME} seed {record.seed}" for record in shipped]
+    assert [line.partition(":")[0] for line in lines[: len(shipped)]] == [
+        f"{NAME} seed {record.seed}" for record in shipped
+    ]
 
 
 def film_in(path):
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     result = subprocess.run(command, capture_output=True, check=True)
-    [(width, height)] = set(re.findall(r"Video: .*?, (\d+)x(\d+)", result.stderr.decode().partition("Output")[0]))
-    return result.stderr.decode(), np.frombuffer(result.stdout, np.uint8).reshape(-1, int(height), int(width), 3)
+    [(width, height)] = set(
+        re.findall(r"Video: .*?, (\d+)x(\d+)", result.stderr.decode().partition("Output")[0])
+    )
+    return result.stderr.decode(), np.frombuffer(result.stdout, np.uint8).reshape(
+        -1, int(height), int(width), 3
+    )
 
 
 @pytest.mark.parametrize("greedy", [False, True])
@@ -226,7 +273,9 @@ def test_watch_writes_a_film_of_the_episode(runs, tmp_path, greedy):
     assert "Video: h264" in about
     assert " 50 fps" in about
     assert shown.shape == np.shape(frames)
-    assert all(np.abs(was.astype(int) - now).mean() < 3 for was, now in zip(frames, shown, strict=True))  # lossy
+    assert all(
+        np.abs(was.astype(int) - now).mean() < 3 for was, now in zip(frames, shown, strict=True)
+    )  # lossy
     assert not (tmp_path / ".film.mp4.part").exists()
 
 
@@ -271,12 +320,21 @@ def test_plot_writes_other_formats_and_several_lines(runs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["list", "reinforce/cartpol"], "there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole.*"),
-        (["run", "reinforce/cartpol"], "there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole.*"),
+        (
+            ["list", "reinforce/cartpol"],
+            "there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole.*",
+        ),
+        (
+            ["run", "reinforce/cartpol"],
+            "there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole.*",
+        ),
         (["evaluate", "reinforce/cartpol"], ".*'reinforce/cartpol'.*did you mean reinforce/cartpole.*"),
         (["watch", "reinforce/cartpol"], ".*'reinforce/cartpol'.*did you mean reinforce/cartpole.*"),
         (["plot", "reinforce/cartpol"], ".*'reinforce/cartpol'.*did you mean reinforce/cartpole.*"),
-        (["evaluate", "runs/nowhere"], "there is no folder 'runs/nowhere', and there is no recipe 'runs/nowhere'; .*"),
+        (
+            ["evaluate", "runs/nowhere"],
+            "there is no folder 'runs/nowhere', and there is no recipe 'runs/nowhere'; .*",
+        ),
         (["run", NAME, "--set", "eta"], "--set must be NAME=VALUE, such as eta=0.01, got 'eta'"),
         (["run", NAME, "--set", "eta="], "--set must be NAME=VALUE, such as eta=0.01, got 'eta='"),
         (["run", NAME, "--set", "=3"], "--set must be NAME=VALUE, such as eta=0.01, got '=3'"),
@@ -288,7 +346,10 @@ def test_plot_writes_other_formats_and_several_lines(runs, tmp_path):
         (["run", NAME, "--jobs", "0"], "jobs must be at least 1, got 0"),
         (["run", NAME, "--every", "0"], "every must be at least 1, got 0"),
         (["run", NAME, "--steps", "0"], "steps must be a positive number, got 0"),
-        (["run", NAME, "--steps", "5", "--episodes", "5"], "exactly one of steps, episodes, minutes must be given, got .*"),
+        (
+            ["run", NAME, "--steps", "5", "--episodes", "5"],
+            "exactly one of steps, episodes, minutes must be given, got .*",
+        ),
         (["resume", "nowhere"], "folder must hold a run, got nowhere, where there is none"),
         (["evaluate", "."], ". holds no run"),
         (["watch", "."], ". holds no run"),
@@ -323,13 +384,30 @@ def test_damage_is_one_line(runs):
     record = next(records.find(runs))
     for name, damage in [("curve.csv", "n_updates"), ("policy.safetensors", ""), ("run.json", "{")]:
         (record.folder / name).write_text(damage, encoding="utf-8")
-        commands = {"curve.csv": ["plot"], "policy.safetensors": ["evaluate", "watch"], "run.json": ["plot", "evaluate", "watch", "resume"]}
+        commands = {
+            "curve.csv": ["plot"],
+            "policy.safetensors": ["evaluate", "watch"],
+            "run.json": ["plot", "evaluate", "watch", "resume"],
+        }
         for command in commands[name]:
             assert f"{record.folder / name} is damaged" in error(command, runs)
 
 
 def test_what_failed_in_some_runs_is_told_for_each(tmp_path):
-    result = pgcourse("run", NAME, "--seeds", 2, "--set", "eta=1e30", "--set", "batch_size=200", "--steps", 1000, "--jobs", 1)
+    result = pgcourse(
+        "run",
+        NAME,
+        "--seeds",
+        2,
+        "--set",
+        "eta=1e30",
+        "--set",
+        "batch_size=200",
+        "--steps",
+        1000,
+        "--jobs",
+        1,
+    )
     assert result.exit_code == 1
     first, *each = result.stderr.rpartition("Error: ")[2].splitlines()
     assert first == "2 of 2 runs failed:"
@@ -345,14 +423,19 @@ def test_it_runs_as_a_module_and_fails_without_a_traceback():
     result = process("run", "reinforce/cartpol")
     assert result.returncode == 1
     assert result.stdout == ""
-    assert re.fullmatch("Error: there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole.*\n", result.stderr)
+    assert re.fullmatch(
+        "Error: there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole.*\n", result.stderr
+    )
 
 
 def test_it_trains_in_several_processes(tmp_path):
-    result = process("run", NAME, "--seeds", 2, "--set", "batch_size=50", "--steps", 100, "--jobs", 2, cwd=tmp_path)
+    result = process(
+        "run", NAME, "--seeds", 2, "--set", "batch_size=50", "--steps", 100, "--jobs", 2, cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[:-1] == [
-        f"{r.label} seed {r.seed}: {r.score:.4g} over 100 episodes, in {r.folder}" for r in records.find("runs")
+        f"{r.label} seed {r.seed}: {r.score:.4g} over 100 episodes, in {r.folder}"
+        for r in records.find("runs")
     ]
     assert [r.seed for r in records.find("runs")] == [0, 1]
 
@@ -364,7 +447,9 @@ def test_without_a_command_it_shows_what_there_is():
     assert "pgcourse list" in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--bogus"], ["run"], ["run", NAME, "--bogus"], ["run", NAME, "--seeds", "two"], ["walk"]])
+@pytest.mark.parametrize(
+    "arguments", [["--bogus"], ["run"], ["run", NAME, "--bogus"], ["run", NAME, "--seeds", "two"], ["walk"]]
+)
 def test_what_cannot_be_parsed_is_told_with_the_usage(arguments):
     result = pgcourse(*arguments)
     assert result.exit_code == 2
@@ -382,13 +467,23 @@ def test_what_cannot_be_parsed_is_told_with_the_usage(arguments):
     ],
 )
 def test_help_is_quick_because_nothing_heavy_is_imported(code):
-    code = "import atexit, sys; atexit.register(lambda: print('\\n', *sys.modules, file=sys.stderr))\n" + code.replace(
-        "run_module('pgcourse')", "run_module('pgcourse', run_name='__main__')"
+    code = (
+        "import atexit, sys; atexit.register(lambda: print('\\n', *sys.modules, file=sys.stderr))\n"
+        + code.replace("run_module('pgcourse')", "run_module('pgcourse', run_name='__main__')")
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = result.stderr.split()
     assert "pgcourse" in modules
-    assert not {"torch", "gymnasium", "matplotlib", "numpy", "scipy", "pygame", "joblib", "distributed"} & set(modules)
+    assert not {
+        "torch",
+        "gymnasium",
+        "matplotlib",
+        "numpy",
+        "scipy",
+        "pygame",
+        "joblib",
+        "distributed",
+    } & set(modules)
 
 
 def test_listing_does_not_import_torch():
@@ -418,7 +513,9 @@ def examples():
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".ipynb":
             text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
-        for line in re.findall(rf"(?:^\s*[!%]?|`)(pgcourse (?:{'|'.join(COMMANDS)})\b[^`\n]*)", text, re.MULTILINE):
+        for line in re.findall(
+            rf"(?:^\s*[!%]?|`)(pgcourse (?:{'|'.join(COMMANDS)})\b[^`\n]*)", text, re.MULTILINE
+        ):
             yield path.name, line
 
 
@@ -434,7 +531,9 @@ def test_help_of_every_command_has_an_example_of_it(command):
 def test_every_command_that_is_shown_exists_as_do_its_recipe_and_settings(where, line):
     command, options = parsed(line.replace("RECIPE", NAME))
     shown = options.get("recipe"), options.get("what")
-    for name in [name for what in shown if what for name in (what if isinstance(what, list | tuple) else [what])]:
+    for name in [
+        name for what in shown if what for name in (what if isinstance(what, list | tuple) else [what])
+    ]:
         if "/" in name:
             recipes.get(name.removeprefix("runs/").partition(" ")[0])
     if command == "run":

@@ -20,13 +20,26 @@ from scipy.optimize import linprog, minimize
 from scipy.stats import chi2
 from worlds import episodes_by_hand, pi_by_hand, values_and_visits_by_hand, worlds
 
-from pgcourse.mdp import MDP, access_control, chain, corridor, fog, grid, random_mdp, random_walk, treasure
-from pgcourse.networks import TabularPolicy, one_thread
-from pgcourse.reinforce import Reinforce
-from pgcourse.returns import reward_to_go
+from pgcourse.algorithms.reinforce import Reinforce
+from pgcourse.environments.mdp import MDP
+from pgcourse.environments.worlds import (
+    access_control,
+    chain,
+    corridor,
+    fog,
+    grid,
+    random_mdp,
+    random_walk,
+    treasure,
+)
+from pgcourse.maths.returns import reward_to_go
+from pgcourse.networks.mlp import one_thread
+from pgcourse.networks.policies import TabularPolicy
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=100)
-few = partial(worlds, most_states=3, most_actions=2, longest=4)  # of which there are at most some thousand episodes
+few = partial(
+    worlds, most_states=3, most_actions=2, longest=4
+)  # of which there are at most some thousand episodes
 NEVER = "w must let every episode end where there is no discount and no horizon, got a policy under which some never do"
 
 WORLDS = {
@@ -53,13 +66,18 @@ def zeros(world):
 def close(one, other, rtol):
     """Equal to within rtol, as measured by the largest number in either."""
     one, other = np.asarray(one, float), np.asarray(other, float)
-    assert_allclose(one, other, rtol=0, atol=rtol * max(1, np.abs(one).max(), np.abs(other).max()), strict=True)
+    assert_allclose(
+        one, other, rtol=0, atol=rtol * max(1, np.abs(one).max(), np.abs(other).max()), strict=True
+    )
 
 
 def keys(episodes):
     """The states and actions of each episode, up to its end."""
     length = episodes.live.sum(axis=1)
-    return [(tuple(s[: n + 1]), tuple(a[:n])) for s, a, n in zip(episodes.s.tolist(), episodes.a.tolist(), length, strict=True)]
+    return [
+        (tuple(s[: n + 1]), tuple(a[:n]))
+        for s, a, n in zip(episodes.s.tolist(), episodes.a.tolist(), length, strict=True)
+    ]
 
 
 def assert_drawn_from(p, drawn):
@@ -113,7 +131,9 @@ class TestExact:
         scale = 1 + abs(world.values(w).Q).max() * world.visits(w).sum()
         assert_allclose(world.gradient_by_autograd(w), gradient, rtol=0, atol=1e-13 * scale, strict=True)
         assert_allclose(world.gradient_by_differences(w), gradient, rtol=0, atol=1e-9 * scale, strict=True)
-        assert_allclose(gradient.sum(axis=1), 0, atol=1e-13 * scale)  # π does not change if a row of w does as a whole
+        assert_allclose(
+            gradient.sum(axis=1), 0, atol=1e-13 * scale
+        )  # π does not change if a row of w does as a whole
 
     @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
     def test_they_agree_on_the_worlds_of_the_book(self, world):
@@ -128,7 +148,9 @@ class TestExact:
 
     def test_the_error_of_the_differences_falls_with_step_to_the_sixth(self):
         world, w = corridor(), np.array([[0.3, -0.2]])
-        errors = [abs(world.gradient_by_differences(w, step) - world.gradient(w)).max() for step in (0.2, 0.1, 0.05)]
+        errors = [
+            abs(world.gradient_by_differences(w, step) - world.gradient(w)).max() for step in (0.2, 0.1, 0.05)
+        ]
         assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 2**6, rtol=0.05)
 
     def test_a_row_of_w_that_nothing_looks_like_has_no_gradient(self):
@@ -227,7 +249,9 @@ class TestKnown:
         east = sure[[1, 1, 2, 0]]  # to the middle from the west; from the fourth place to the last and back
         first, second = -1 - 0.9 + 0.81 * 10, -1 + 0.9 * 10
         assert world.J(east) == pytest.approx(0.4 * first + 0.2 * second + 0.4 * for_ever)
-        assert world.J(sure[[2, 1, 2, 2]]) == pytest.approx(0.4 * -10 + 0.2 * second + 0.2 * (-1 + 0.9 * -10) + 0.2 * -10)
+        assert world.J(sure[[2, 1, 2, 2]]) == pytest.approx(
+            0.4 * -10 + 0.2 * second + 0.2 * (-1 + 0.9 * -10) + 0.2 * -10
+        )
         assert world.J(sure[[2, 2, 2, 2]]) == pytest.approx(0.6 * -10 + 0.4 * for_ever)
 
     def test_fog_by_hand(self):
@@ -251,7 +275,13 @@ class TestKnown:
 
     def test_random_mdps_have_what_is_asked_for(self):
         world = random_mdp(5, 3, np.random.default_rng(0), horizon=7, gamma=0.8, n_seen=2)
-        assert (world.n_states, world.n_actions, world.n_seen, world.horizon, world.gamma) == (5, 3, 2, 7, 0.8)
+        assert (world.n_states, world.n_actions, world.n_seen, world.horizon, world.gamma) == (
+            5,
+            3,
+            2,
+            7,
+            0.8,
+        )
         assert sorted(world.x) == [0, 0, 0, 1, 1]
         assert not world.absorbing.any()
         assert_array_equal(random_mdp(5, 3, np.random.default_rng(0)).x, range(5))
@@ -263,7 +293,9 @@ class TestKnown:
         P = random_mdp(3, 2000, np.random.default_rng(0)).P
         for t in (0.1, 0.3, 0.5, 0.9):
             expected = 1 - (1 - t) ** 2
-            assert_allclose((t > P).mean(axis=(0, 1)), expected, atol=6 * sqrt(expected * (1 - expected) / 6000))
+            assert_allclose(
+                (t > P).mean(axis=(0, 1)), expected, atol=6 * sqrt(expected * (1 - expected) / 6000)
+            )
 
 
 class TestEnumerate:
@@ -297,7 +329,9 @@ class TestEnumerate:
         visits = np.zeros((r.shape[1], world.n_states))
         for i in range(r.shape[1]):
             np.add.at(visits[i], s[live[:, i], i], world.gamma**i * P[live[:, i]])
-        assert_allclose(world.visits(w).sum(axis=0) if world.horizon else world.visits(w), visits.sum(axis=0), atol=1e-12)
+        assert_allclose(
+            world.visits(w).sum(axis=0) if world.horizon else world.visits(w), visits.sum(axis=0), atol=1e-12
+        )
         if world.horizon:
             assert_allclose(world.visits(w)[: len(visits)], visits, atol=1e-12)
 
@@ -321,7 +355,12 @@ class TestEnumerate:
         s, x, a, r, live, P = (column[order] for column in episodes)
         assert s.tolist() == [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
         assert a.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]
-        assert live.tolist() == [[True, False, False], [True, True, False], [True, True, True], [True, True, True]]
+        assert live.tolist() == [
+            [True, False, False],
+            [True, True, False],
+            [True, True, True],
+            [True, True, True],
+        ]
         assert_array_equal(r, -1.0 * live)
         assert not x.any()
         assert_allclose(P, [0.25, 0.75 * 0.25, 0.75**2 * 0.25, 0.75**3])
@@ -359,7 +398,9 @@ class TestSample:
             "fog": fog(),
             "treasure": treasure(),
             "forward": forward(5),
-            "ends early": dataclasses.replace(random_mdp(3, 2, rng, horizon=3), absorbing=[False, False, True], start=[0.3, 0.7, 0]),
+            "ends early": dataclasses.replace(
+                random_mdp(3, 2, rng, horizon=3), absorbing=[False, False, True], start=[0.3, 0.7, 0]
+            ),
         }[name]
         w = rng.normal(size=(world.n_seen, world.n_actions))
         assert_drawn_from(episodes_by_hand(world, w), keys(world.sample(w, 30_000, rng)))
@@ -387,22 +428,31 @@ class TestSample:
         """The same draws, and episodes that go on are live to the last."""
         world, w = corridor((0, 0), ()), np.zeros((1, 2))
         cut = world.sample(w, 500, np.random.default_rng(0), n_steps=3)
-        for one, other in zip(cut, dataclasses.replace(world, horizon=3).sample(w, 500, np.random.default_rng(0)), strict=True):
+        for one, other in zip(
+            cut, dataclasses.replace(world, horizon=3).sample(w, 500, np.random.default_rng(0)), strict=True
+        ):
             assert_array_equal(one, other)
         assert cut.a.shape == (500, 3)
         assert (cut.live.all(axis=1) | world.absorbing[cut.s[:, -1]]).all()
         assert cut.live[~world.absorbing[cut.s[:, -1]]].all()
         for n_steps, length in ((1, 1), (4, 4), (5, 5), (9, 5)):
-            assert chain(5).sample(np.zeros((2, 2)), 3, np.random.default_rng(0), n_steps).a.shape == (3, length)
+            assert chain(5).sample(np.zeros((2, 2)), 3, np.random.default_rng(0), n_steps).a.shape == (
+                3,
+                length,
+            )
 
     def test_worlds_without_end_can_be_cut(self):
         episodes = chain(None, 0.9).sample(np.zeros((2, 2)), 7, np.random.default_rng(0), n_steps=11)
         assert episodes.live.all()
         assert episodes.s.shape == (7, 12)
-        assert world_that_may_stay().sample([[1000, -1000]], 2, np.random.default_rng(0), n_steps=4).live.all()
+        assert (
+            world_that_may_stay().sample([[1000, -1000]], 2, np.random.default_rng(0), n_steps=4).live.all()
+        )
 
     def test_the_same_seed_draws_the_same_episodes_and_others_others(self):
-        one, two, three = (chain(9).sample(np.zeros((2, 2)), 20, np.random.default_rng(seed)) for seed in (0, 0, 1))
+        one, two, three = (
+            chain(9).sample(np.zeros((2, 2)), 20, np.random.default_rng(seed)) for seed in (0, 0, 1)
+        )
         for a, b in zip(one, two, strict=True):
             assert_array_equal(a, b)
         assert (one.a != three.a).any()
@@ -419,7 +469,9 @@ class TestSample:
         """Ten times 0.1 is summed to the greatest number below 1."""
         p = np.array([0, *[0.1] * 10, 0])
         world = MDP(np.tile(p, (12, 1, 1)), np.zeros((12, 1)), p, horizon=2)
-        assert (world.sample(np.zeros((12, 1)), 3, SimpleNamespace(random=lambda n: np.full(n, u))).P > 0).all()
+        assert (
+            world.sample(np.zeros((12, 1)), 3, SimpleNamespace(random=lambda n: np.full(n, u))).P > 0
+        ).all()
 
 
 def forward(n, n_actions=2):
@@ -468,7 +520,9 @@ class TestEnv:
             "chain": chain(),
             "fog": fog(),
             "treasure": treasure(),
-            "ends early": dataclasses.replace(random_mdp(3, 2, rng, horizon=3), absorbing=[False, True, False], start=[0.3, 0, 0.7]),
+            "ends early": dataclasses.replace(
+                random_mdp(3, 2, rng, horizon=3), absorbing=[False, True, False], start=[0.3, 0, 0.7]
+            ),
         }[name]
         w = rng.normal(size=(world.n_seen, 2))
         p_one = {x: pi[1] for x, pi in zip(world.x, pi_by_hand(world, w), strict=True)}
@@ -482,15 +536,24 @@ class TestEnv:
         assert all(paid in pays[x, a] for x, a, paid in episodes)
 
     def test_it_terminates_at_the_horizon_and_where_states_absorb(self):
-        episodes = list(play(corridor((0, 0), (), horizon=4).env(), lambda x, rng: int(rng.integers(2)), 200, seed=0))
-        assert {a for _, a, _ in episodes if len(a) < 4} == {(1, 1), (0, 1, 1)}  # two tiles, and a wall behind
+        episodes = list(
+            play(corridor((0, 0), (), horizon=4).env(), lambda x, rng: int(rng.integers(2)), 200, seed=0)
+        )
+        assert {a for _, a, _ in episodes if len(a) < 4} == {
+            (1, 1),
+            (0, 1, 1),
+        }  # two tiles, and a wall behind
         assert {len(a) for _, a, _ in episodes} == {2, 3, 4}
 
     def test_it_shows_looks_and_not_states(self):
         env = corridor((2, 0, 1), ()).env()
         assert env.observation_space.n == 3
         assert env.reset(seed=0) == (2, {})
-        assert [env.step(1) for _ in range(3)] == [(0, -1.0, False, False, {}), (1, -1.0, False, False, {}), (0, -1.0, True, False, {})]
+        assert [env.step(1) for _ in range(3)] == [
+            (0, -1.0, False, False, {}),
+            (1, -1.0, False, False, {}),
+            (0, -1.0, True, False, {}),
+        ]
 
     def test_two_views_of_one_world_do_not_meet(self):
         world = corridor((0, 1, 2), ())
@@ -519,7 +582,9 @@ class TestEnv:
     def test_bad_actions_are_named_and_change_nothing(self, action):
         env = fog().env()
         env.reset(seed=0)
-        with pytest.raises(ValueError, match=f"^{re.escape(f'action must be an integer in 0..1, got {action!r}')}$"):
+        with pytest.raises(
+            ValueError, match=f"^{re.escape(f'action must be an integer in 0..1, got {action!r}')}$"
+        ):
             env.step(action)
         assert env.step(1)[2] is False
         assert env.step(1)[1:3] == (2.0, True)
@@ -535,10 +600,19 @@ class TestEnv:
     def test_reinforce_learns_it(self, seed):
         """Undecided it takes 20 steps; the best policy for what can be seen, 17.6025; judged by the exact J."""
         world = corridor((0, 0, 1, 1), (1, 3))
-        best = minimize(lambda w: -world.J(w.reshape(2, 2)), np.zeros(4), jac=lambda w: -world.gradient(w.reshape(2, 2)).ravel())
+        best = minimize(
+            lambda w: -world.J(w.reshape(2, 2)),
+            np.zeros(4),
+            jac=lambda w: -world.gradient(w.reshape(2, 2)).ravel(),
+        )
         assert best.fun == pytest.approx(17.6025, abs=1e-4)
-        policy, env = TabularPolicy(np.zeros((2, 2))), SyncVectorEnv([world.env] * 8, autoreset_mode=AutoresetMode.SAME_STEP)
-        algorithm = Reinforce(env, policy, eta=0.05, credit=reward_to_go, standardize=True, batch_size=500, seed=seed)
+        policy, env = (
+            TabularPolicy(np.zeros((2, 2))),
+            SyncVectorEnv([world.env] * 8, autoreset_mode=AutoresetMode.SAME_STEP),
+        )
+        algorithm = Reinforce(
+            env, policy, eta=0.05, credit=reward_to_go, standardize=True, batch_size=500, seed=seed
+        )
         J = [world.J(policy.w.detach())]
         with one_thread():
             for _ in range(20):
@@ -561,7 +635,9 @@ def differences_of_average(world, w, step=1e-5):
 def average_by_hand(world, pi):
     """r̄ and d: where one is after 4,096 steps."""
     P = np.einsum("sk,skt->st", pi, world.P)
-    far = np.linalg.matrix_power(0.5 * (P + np.eye(world.n_states)), 2**12)  # half the steps are rests, which change no share
+    far = np.linalg.matrix_power(
+        0.5 * (P + np.eye(world.n_states)), 2**12
+    )  # half the steps are rests, which change no share
     d = world.start @ far
     return float(d @ (pi * world.r).sum(axis=1)), d
 
@@ -579,7 +655,9 @@ class TestAverage:
 
     @reproducible
     @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**32))
-    def test_values_are_those_with_a_discount_close_to_one_less_what_is_common_to_all(self, n_states, n_actions, seed):
+    def test_values_are_those_with_a_discount_close_to_one_less_what_is_common_to_all(
+        self, n_states, n_actions, seed
+    ):
         """V_γ(s) = r̄/(1 − γ) + V(s) + O(1 − γ), and ∂/∂w (1 − γ) J → ∂r̄/∂w."""
         rng = np.random.default_rng(seed)
         world = random_mdp(n_states, n_actions, rng, gamma=1 - 1e-6)
@@ -611,7 +689,9 @@ class TestAverage:
         pi, best = world.best_average()
         assert set(np.unique(pi)) <= {0, 1}
         choices = product(range(n_actions), repeat=n_states)
-        assert best.r_bar == pytest.approx(max(average_by_hand(world, np.eye(n_actions)[list(a)])[0] for a in choices), abs=1e-9)
+        assert best.r_bar == pytest.approx(
+            max(average_by_hand(world, np.eye(n_actions)[list(a)])[0] for a in choices), abs=1e-9
+        )
         assert best.r_bar == pytest.approx(by_linear_program(world), abs=1e-7)
 
     def test_two_states_by_hand(self):
@@ -634,8 +714,14 @@ class TestAverage:
     @pytest.mark.parametrize(
         ("world", "message"),
         [
-            (corridor(), "an average reward wants a world that never ends, got one with absorbing states or a horizon"),
-            (chain(), "an average reward wants a world that never ends, got one with absorbing states or a horizon"),
+            (
+                corridor(),
+                "an average reward wants a world that never ends, got one with absorbing states or a horizon",
+            ),
+            (
+                chain(),
+                "an average reward wants a world that never ends, got one with absorbing states or a horizon",
+            ),
             (
                 MDP(np.eye(2)[[[0], [1]]], np.zeros((2, 1)), [0.5, 0.5], 0.9),
                 "w must lead to one average from wherever one begins, got a policy that gets caught in different parts",
@@ -679,7 +765,9 @@ class TestQueue:
         assert (np.diff(accepts, axis=0) >= 0).all()
         assert (np.diff(accepts, axis=1) >= 0).all()
         assert best.r_bar == pytest.approx(by_linear_program(world), rel=1e-6)
-        assert world.average(zeros(world)).r_bar < world.average(np.tile([-20, 20], (44, 1))).r_bar < best.r_bar
+        assert (
+            world.average(zeros(world)).r_bar < world.average(np.tile([-20, 20], (44, 1))).r_bar < best.r_bar
+        )
 
     def test_one_server_that_is_always_freed_takes_everybody(self):
         pi, best = access_control(1, 1).best_average()
@@ -698,7 +786,9 @@ def test_a_random_walks_values_rise_in_a_straight_line(n, left):
 
 
 class TestNeverEnding:
-    @pytest.mark.parametrize("method", ["J", "values", "visits", "gradient", "gradient_by_autograd", "gradient_by_differences"])
+    @pytest.mark.parametrize(
+        "method", ["J", "values", "visits", "gradient", "gradient_by_autograd", "gradient_by_differences"]
+    )
     @pytest.mark.parametrize("size", [16, 40, 1000, -1000])
     def test_a_policy_that_never_arrives_is_named(self, method, size):
         """Also where rounding leaves something of it: J would be −3·10¹⁴ for 16, and 0 for 40."""
@@ -730,7 +820,9 @@ class TestNeverEnding:
             assert world.J([[1000, -1000]]) == pytest.approx(J)
 
     def test_sampling_says_so_instead_of_going_on_forever(self):
-        with pytest.raises(ValueError, match=r"^n_steps must be given, for from state 0 an episode never ends, got None$"):
+        with pytest.raises(
+            ValueError, match=r"^n_steps must be given, for from state 0 an episode never ends, got None$"
+        ):
             world_that_may_stay().sample([[1000, -1000]], 1, np.random.default_rng(0))
 
     def test_a_pit_beyond_reach_is_no_obstacle(self):
@@ -748,7 +840,12 @@ class TestNeverEnding:
 
 class TestArrays:
     def test_they_are_copies_and_read_only(self):
-        given = {"P": np.full((2, 1, 2), 0.5), "r": np.zeros((2, 1)), "start": np.array([1.0, 0]), "absorbing": np.array([False, True])}
+        given = {
+            "P": np.full((2, 1, 2), 0.5),
+            "r": np.zeros((2, 1)),
+            "start": np.array([1.0, 0]),
+            "absorbing": np.array([False, True]),
+        }
         given["x"] = np.array([0, 0])
         world = MDP(**given)
         for name, array in given.items():
@@ -762,7 +859,13 @@ class TestArrays:
 
     def test_lists_will_do_and_what_is_not_given_is_filled_in(self):
         world = MDP([[[0, 1]], [[1, 0]]], [[1], [2]], [1, 0], 0.5)
-        assert [array.dtype for array in (world.P, world.r, world.start, world.absorbing, world.x)] == [float, float, float, bool, int]
+        assert [array.dtype for array in (world.P, world.r, world.start, world.absorbing, world.x)] == [
+            float,
+            float,
+            float,
+            bool,
+            int,
+        ]
         assert_array_equal(world.absorbing, [False, False])
         assert_array_equal(world.x, [0, 1])
         assert world.J([[0], [0]]) == pytest.approx((1 + 0.5 * 2) / (1 - 0.25))
@@ -771,7 +874,13 @@ class TestArrays:
         w = np.zeros((2, 2))
         w.flags.writeable = False
         world = chain()
-        for method in (world.J, world.gradient, world.gradient_by_autograd, world.gradient_by_differences, world.enumerate):
+        for method in (
+            world.J,
+            world.gradient,
+            world.gradient_by_autograd,
+            world.gradient_by_differences,
+            world.enumerate,
+        ):
             method(w)
         world.visits(w)[:] = 0
         assert world.visits(w).any()
@@ -838,9 +947,18 @@ SOLITARY = np.eye(3)[[[1, 1], [1, 2], [2, 2]]]  # 0 → 1, and from 1 by action 
         (lambda: chain().gradient_by_autograd([[0, 0], [0, np.nan]]), "w must be finite, got nan"),
         (lambda: chain().gradient_by_differences([[0, 0], [0, np.inf]]), "w must be finite, got inf"),
         (lambda: chain().enumerate([[0, 0], [0, -np.inf]]), "w must be finite, got -inf"),
-        (lambda: chain().sample([[0, 0]], 1, np.random.default_rng(0)), "w must have shape (2, 2), got (1, 2)"),
-        (lambda: chain().gradient_by_differences(np.zeros((2, 2)), 0), "step must be a positive number, got 0"),
-        (lambda: chain().gradient_by_differences(np.zeros((2, 2)), np.nan), "step must be a positive number, got nan"),
+        (
+            lambda: chain().sample([[0, 0]], 1, np.random.default_rng(0)),
+            "w must have shape (2, 2), got (1, 2)",
+        ),
+        (
+            lambda: chain().gradient_by_differences(np.zeros((2, 2)), 0),
+            "step must be a positive number, got 0",
+        ),
+        (
+            lambda: chain().gradient_by_differences(np.zeros((2, 2)), np.nan),
+            "step must be a positive number, got nan",
+        ),
         (
             lambda: chain(30).enumerate(np.zeros((2, 2))),
             "horizon must leave at most 1,000,000 episodes, got 1,048,576 after 10 steps",
@@ -852,7 +970,10 @@ SOLITARY = np.eye(3)[[[1, 1], [1, 2], [2, 2]]]  # 0 → 1, and from 1 by action 
             )
             for world in (chain(None, 0.9), corridor(), corridor((0,), ()), end_or_pit([0.9, 0, 0.1]))
         ),
-        (lambda: chain().gradient_by_differences(np.zeros((2, 2)), np.inf), "step must be a positive number, got inf"),
+        (
+            lambda: chain().gradient_by_differences(np.zeros((2, 2)), np.inf),
+            "step must be a positive number, got inf",
+        ),
         (
             lambda: chain().sample(np.zeros((2, 2)), 1, np.random.default_rng(0), 1.5),
             "n_steps must be a whole number of at least 1, got 1.5",
@@ -860,23 +981,32 @@ SOLITARY = np.eye(3)[[[1, 1], [1, 2], [2, 2]]]  # 0 → 1, and from 1 by action 
         (lambda: corridor((), ()), "looks must have at least one tile, got none"),
         (lambda: random_mdp(3, 2, np.random.default_rng(0), n_seen=0), "n_seen must be in 1..3, got 0"),
         (lambda: random_mdp(3, 2, np.random.default_rng(0), n_seen=4), "n_seen must be in 1..3, got 4"),
-        (lambda: chain().sample(np.zeros((2, 2)), 0, np.random.default_rng(0)), "n_episodes must be a whole number of at least 1, got 0"),
-        (lambda: chain().sample(np.zeros((2, 2)), 1, np.random.default_rng(0), 0), "n_steps must be a whole number of at least 1, got 0"),
+        (
+            lambda: chain().sample(np.zeros((2, 2)), 0, np.random.default_rng(0)),
+            "n_episodes must be a whole number of at least 1, got 0",
+        ),
+        (
+            lambda: chain().sample(np.zeros((2, 2)), 1, np.random.default_rng(0), 0),
+            "n_steps must be a whole number of at least 1, got 0",
+        ),
         (
             lambda: chain(None, 0.9).sample(np.zeros((2, 2)), 1, np.random.default_rng(0)),
             "n_steps must be given, for from state 0 an episode never ends, got None",
         ),
         (
-            lambda: MDP(SOLITARY, np.zeros((3, 2)), [0.5, 0.5, 0], 0.9, absorbing=[True, False, False][::-1]).sample(
-                [[0, 0], [1000, 0], [0, 0]], 1, np.random.default_rng(0)
-            ),
+            lambda: MDP(
+                SOLITARY, np.zeros((3, 2)), [0.5, 0.5, 0], 0.9, absorbing=[True, False, False][::-1]
+            ).sample([[0, 0], [1000, 0], [0, 0]], 1, np.random.default_rng(0)),
             "n_steps must be given, for from state 0 an episode never ends, got None",
         ),
         (lambda: corridor(swapped=(3,)), "swapped must name tiles 0..2, got 3"),
         (lambda: corridor(swapped=(0, -1)), "swapped must name tiles 0..2, got -1"),
         (lambda: corridor((0, 0.5), ()), "x must hold integers from 0, got [0.  0.5 0. ]"),
         (lambda: corridor((0, -2), ()), "x must hold integers from 0, got [ 0 -2  0]"),
-        *((lambda n=n: random_walk(n), f"n must be an odd number of at least 1, got {n}") for n in (0, 2, -1, 2.5)),
+        *(
+            (lambda n=n: random_walk(n), f"n must be an odd number of at least 1, got {n}")
+            for n in (0, 2, -1, 2.5)
+        ),
         (lambda: random_walk(3, np.inf), "r must be finite, got inf"),
         (lambda: access_control(0), "n_servers must be a whole number of at least 1, got 0"),
         (lambda: access_control(freed=0), "freed must be in (0, 1], got 0"),
@@ -884,7 +1014,10 @@ SOLITARY = np.eye(3)[[[1, 1], [1, 2], [2, 2]]]  # 0 → 1, and from 1 by action 
             lambda: access_control(gamma=1),
             "gamma must be below 1 or horizon be given, for from state 0 no absorbing state is ever reached, got gamma 1",
         ),
-        *((lambda wind=wind: grid(wind), f"wind must be in [0, 1), got {wind}") for wind in (-0.1, 1, np.nan)),
+        *(
+            (lambda wind=wind: grid(wind), f"wind must be in [0, 1), got {wind}")
+            for wind in (-0.1, 1, np.nan)
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

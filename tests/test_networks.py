@@ -7,20 +7,10 @@ from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgcourse.networks import (
-    DeterministicPolicy,
-    GaussianPolicy,
-    LinearValue,
-    NetworkQ,
-    NetworkValue,
-    PixelPolicy,
-    PixelSoftmaxPolicy,
-    PixelValue,
-    SoftmaxPolicy,
-    TabularPolicy,
-    TabularValue,
-    flattened,
-)
+from pgcourse.networks.mlp import flattened
+from pgcourse.networks.pixels import PixelPolicy, PixelSoftmaxPolicy, PixelValue
+from pgcourse.networks.policies import DeterministicPolicy, GaussianPolicy, SoftmaxPolicy, TabularPolicy
+from pgcourse.networks.values import LinearValue, NetworkQ, NetworkValue, TabularValue
 
 
 def frames(n, n_pixels=6400, n_on=30, seed=0):
@@ -47,7 +37,9 @@ def test_sparse_first_layer_equals_the_dense_one_in_outputs_and_gradients():
     torch.testing.assert_close(sparse, dense, atol=1e-5, rtol=0)
     weights = torch.randn(50, generator=torch.Generator().manual_seed(0))
     for ours, theirs in zip(
-        torch.autograd.grad(sparse @ weights, policy.parameters()), torch.autograd.grad(dense @ weights, policy.parameters()), strict=True
+        torch.autograd.grad(sparse @ weights, policy.parameters()),
+        torch.autograd.grad(dense @ weights, policy.parameters()),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
@@ -56,7 +48,13 @@ def test_sparse_first_layer_equals_the_dense_one_in_outputs_and_gradients():
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 4), st.data())
 def test_sparse_equals_dense_for_any_frames(n, n_pixels, n_hidden, data):
     x = np.array(
-        data.draw(st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=n_pixels, max_size=n_pixels), min_size=n, max_size=n))
+        data.draw(
+            st.lists(
+                st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=n_pixels, max_size=n_pixels),
+                min_size=n,
+                max_size=n,
+            )
+        )
     )
     policy = PixelPolicy(n_hidden, n_pixels=n_pixels).double()
     torch.testing.assert_close(policy.logit(x), dense_logit(policy, x), atol=1e-12, rtol=0)
@@ -77,7 +75,11 @@ def test_what_it_is_blind_to_changes_nothing_and_its_weights_stay_zero():
 
 
 def test_the_slides_count_of_weights():
-    assert sum(w.numel() for w in PixelPolicy().parameters()) == (80 * 80 * 200 + 200) + (200 * 1 + 1) == 1_280_401
+    assert (
+        sum(w.numel() for w in PixelPolicy().parameters())
+        == (80 * 80 * 200 + 200) + (200 * 1 + 1)
+        == 1_280_401
+    )
 
 
 def test_two_logits_are_a_sigmoid():
@@ -104,7 +106,9 @@ def test_a_softmax_over_three_has_three_logits_made_of_the_same_hidden_units():
     policy, x = PixelSoftmaxPolicy(3, seed=1), frames(20)
     z = policy.logits(x)
     assert z.shape == (20, 3)
-    torch.testing.assert_close(z, torch.stack([policy.hidden(x) @ policy.w2[:, k] + policy.b2[k] for k in range(3)], dim=1))
+    torch.testing.assert_close(
+        z, torch.stack([policy.hidden(x) @ policy.w2[:, k] + policy.b2[k] for k in range(3)], dim=1)
+    )
 
 
 def test_a_value_of_pixels_is_the_number_that_makes_the_probability():
@@ -140,7 +144,9 @@ def test_a_policy_that_has_diverged_says_so():
     policy = table(1, 3)
     with torch.no_grad():
         policy.w[0, 1] = torch.nan
-    with pytest.raises(ValueError, match="the policy must give finite scores, got nan; a smaller eta may help"):
+    with pytest.raises(
+        ValueError, match="the policy must give finite scores, got nan; a smaller eta may help"
+    ):
         policy.sample(np.zeros(2, int), np.random.default_rng(0))
 
 
@@ -148,7 +154,10 @@ def test_a_policy_that_has_diverged_says_so():
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(2, 4), st.integers(1, 7), st.integers(0, 2**32))
 def test_softmax_policy_is_the_formula_of_its_docstring(n, n_inputs, n_actions, n_hidden, seed):
     """In NumPy, with the same weights."""
-    policy, s = SoftmaxPolicy(n_inputs, n_actions, n_hidden, seed=seed).double(), np.random.default_rng(seed).normal(size=(n, n_inputs))
+    policy, s = (
+        SoftmaxPolicy(n_inputs, n_actions, n_hidden, seed=seed).double(),
+        np.random.default_rng(seed).normal(size=(n, n_inputs)),
+    )
     W1, b1, W2, b2 = (w.detach().numpy() for w in policy.parameters())
     h = np.maximum(0, s @ W1.T + b1)
     z = h @ W2.T + b2
@@ -175,12 +184,18 @@ def test_softmax_policys_first_weights_are_uniform_within_one_over_the_root_of_t
 @given(st.integers(0, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32))
 def test_tabular_policy_is_the_formula_of_its_docstring(n, n_states, n_actions, seed):
     rng = np.random.default_rng(seed)
-    w, s, a = rng.normal(size=(n_states, n_actions)), rng.integers(n_states, size=n), rng.integers(n_actions, size=n)
+    w, s, a = (
+        rng.normal(size=(n_states, n_actions)),
+        rng.integers(n_states, size=n),
+        rng.integers(n_actions, size=n),
+    )
     policy = TabularPolicy(w)
     y = np.exp(w) / np.exp(w).sum(axis=1, keepdims=True)
     np.testing.assert_array_equal(policy.logits(s).detach().numpy(), w[s])
     np.testing.assert_allclose(policy.probabilities(s), y[s], rtol=1e-12)
-    np.testing.assert_allclose(policy.log_prob(s, a).detach().numpy(), np.log(y[s, a]), rtol=1e-12, atol=1e-15, strict=True)
+    np.testing.assert_allclose(
+        policy.log_prob(s, a).detach().numpy(), np.log(y[s, a]), rtol=1e-12, atol=1e-15, strict=True
+    )
 
 
 def test_its_gradient_is_the_error_in_the_rows_that_were_seen():
@@ -193,7 +208,9 @@ def test_its_gradient_is_the_error_in_the_rows_that_were_seen():
     assert not expected[[1, 3]].any()
 
 
-@pytest.mark.parametrize("kind", [np.array, torch.tensor, np.ndarray.tolist, lambda w: np.broadcast_to(w, w.shape)])
+@pytest.mark.parametrize(
+    "kind", [np.array, torch.tensor, np.ndarray.tolist, lambda w: np.broadcast_to(w, w.shape)]
+)
 def test_its_table_is_a_copy_in_double_precision(kind):
     w = kind(np.arange(6).reshape(2, 3))
     policy = TabularPolicy(w)
@@ -209,7 +226,9 @@ def test_its_table_is_a_copy_in_double_precision(kind):
     assert not policy.w.any()
 
 
-@pytest.mark.parametrize("s", [[1, 0], (1, 0), np.array([1, 0], np.uint8), np.array([1, 0], np.int32), torch.tensor([1, 0])])
+@pytest.mark.parametrize(
+    "s", [[1, 0], (1, 0), np.array([1, 0], np.uint8), np.array([1, 0], np.int32), torch.tensor([1, 0])]
+)
 def test_its_states_may_be_integers_of_any_kind(s):
     assert TabularPolicy([[1, 2], [3, 4]]).logits(s).tolist() == [[3, 4], [1, 2]]
 
@@ -267,7 +286,9 @@ def test_sizes_of_a_softmax_policy_are_checked(sizes, message):
 
 @pytest.mark.parametrize("s", [np.zeros((3, 5)), np.zeros(4), np.zeros((2, 3, 4))])
 def test_states_of_another_shape_are_named(s):
-    with pytest.raises(ValueError, match=rf"^s must have shape \(N, 4\), got \({', '.join(map(str, s.shape))},?\)$"):
+    with pytest.raises(
+        ValueError, match=rf"^s must have shape \(N, 4\), got \({', '.join(map(str, s.shape))},?\)$"
+    ):
         SoftmaxPolicy(4, 2).sample(s, np.random.default_rng(0))
 
 
@@ -286,12 +307,27 @@ def test_states_of_another_shape_are_named(s):
         (lambda p, x: PixelPolicy(spread=np.nan), "spread must be a positive number, got nan"),
         (lambda p, x: PixelPolicy(blind=[True]), r"blind must have shape \(6400,\), got \(1,\)"),
         (lambda p, x: TabularPolicy([0.0, 1.0]), r"^w must have shape \(n_states, n_actions\), got \(2,\)$"),
-        (lambda p, x: TabularPolicy(np.zeros((1, 2, 3))), r"^w must have shape \(n_states, n_actions\), got \(1, 2, 3\)$"),
-        (lambda p, x: table(2, 3).logits([0, 2]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0, 2\]\)$"),
-        (lambda p, x: table(2, 3).logits([-1, 0]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[-1,  0\]\)$"),
-        (lambda p, x: table(2, 3).logits([0.0, 1.0]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0\., 1\.\]\)$"),
+        (
+            lambda p, x: TabularPolicy(np.zeros((1, 2, 3))),
+            r"^w must have shape \(n_states, n_actions\), got \(1, 2, 3\)$",
+        ),
+        (
+            lambda p, x: table(2, 3).logits([0, 2]),
+            r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0, 2\]\)$",
+        ),
+        (
+            lambda p, x: table(2, 3).logits([-1, 0]),
+            r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[-1,  0\]\)$",
+        ),
+        (
+            lambda p, x: table(2, 3).logits([0.0, 1.0]),
+            r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0\., 1\.\]\)$",
+        ),
         (lambda p, x: table(2, 3).logits(1), r"^s must hold integers in 0\.\.1, shape \(N,\), got 1$"),
-        (lambda p, x: table(2, 3).logits([[1]]), r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[\[1\]\]\)$"),
+        (
+            lambda p, x: table(2, 3).logits([[1]]),
+            r"^s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[\[1\]\]\)$",
+        ),
         (lambda p, x: table(2, 3).sample([5], np.random.default_rng(0)), r"^s must hold integers in 0\.\.1"),
     ],
 )
@@ -301,26 +337,39 @@ def test_bad_input_is_named(call, message):
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(n=st.integers(1, 5), n_inputs=st.integers(1, 4), n_outputs=st.integers(1, 3), seed=st.integers(0, 2**30))
+@given(
+    n=st.integers(1, 5), n_inputs=st.integers(1, 4), n_outputs=st.integers(1, 3), seed=st.integers(0, 2**30)
+)
 def test_gaussian_policy_is_the_formula_of_its_docstring(n, n_inputs, n_outputs, seed):
     """Summed over the numbers of an action, term by term; and its gradient reaches σ."""
     rng = np.random.default_rng(seed)
     policy = GaussianPolicy(n_inputs, n_outputs, 7, sigma=0.5, seed=seed)
-    s, a, sigma = rng.normal(size=(n, n_inputs)), rng.normal(size=(n, n_outputs)), rng.uniform(0.3, 2, n_outputs)
+    s, a, sigma = (
+        rng.normal(size=(n, n_inputs)),
+        rng.normal(size=(n, n_outputs)),
+        rng.uniform(0.3, 2, n_outputs),
+    )
     with torch.no_grad():
         assert policy.log_sigma.exp().numpy() == pytest.approx(0.5)
         policy.log_sigma[:] = torch.tensor(np.log(sigma))
     W1, b1, W2, b2 = (w.detach().numpy() for w in policy.layers.parameters())
     mu = np.maximum(0, s @ W1.T + b1) @ W2.T + b2
     expected = [
-        sum(-((a[i, k] - mu[i, k]) ** 2) / (2 * sigma[k] ** 2) - math.log(sigma[k]) - math.log(2 * math.pi) / 2 for k in range(n_outputs))
+        sum(
+            -((a[i, k] - mu[i, k]) ** 2) / (2 * sigma[k] ** 2)
+            - math.log(sigma[k])
+            - math.log(2 * math.pi) / 2
+            for k in range(n_outputs)
+        )
         for i in range(n)
     ]
     L = policy.log_prob(s, a)
     np.testing.assert_allclose(L.detach(), expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(policy.greedy(s), mu, rtol=1e-5, atol=1e-5)
     L.sum().backward()
-    np.testing.assert_allclose(policy.log_sigma.grad, (((a - mu) / sigma) ** 2 - 1).sum(axis=0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        policy.log_sigma.grad, (((a - mu) / sigma) ** 2 - 1).sum(axis=0), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_gaussian_policy_draws_from_its_gaussian():
@@ -340,7 +389,9 @@ def test_a_gaussian_policy_that_has_diverged_says_so():
     policy = GaussianPolicy(2, 1)
     with torch.no_grad():
         policy.layers[2].bias[:] = torch.inf
-    with pytest.raises(ValueError, match="the policy must give finite means, got inf; a smaller eta may help"):
+    with pytest.raises(
+        ValueError, match="the policy must give finite means, got inf; a smaller eta may help"
+    ):
         policy.sample(np.zeros((1, 2)), np.random.default_rng(0))
 
 
@@ -352,7 +403,9 @@ def test_values_are_the_formulas_of_their_docstrings():
     assert linear(s).tolist() == [0, 0, 0]
     with torch.no_grad():
         linear.w[:] = torch.tensor(w)
-    np.testing.assert_allclose(linear(s).detach(), [sum(w[j] * x[k, j] for j in range(3)) for k in s], rtol=1e-12)
+    np.testing.assert_allclose(
+        linear(s).detach(), [sum(w[j] * x[k, j] for j in range(3)) for k in s], rtol=1e-12
+    )
     assert [p.shape for p in linear.parameters()] == [(3,)]  # the features are not learnt
     network, s = NetworkValue(5, 6, seed=2), rng.normal(size=(7, 5))
     W1, b1, W2, b2 = (p.detach().numpy() for p in network.layers.parameters())
@@ -369,7 +422,9 @@ def test_there_are_as_many_hidden_layers_as_asked_for(n_layers):
         NetworkValue(4, 5, n_layers=n_layers),
     ):
         linear = [layer for layer in module.layers if isinstance(layer, torch.nn.Linear)]
-        assert [(layer.in_features, layer.out_features) for layer in linear[:-1]] == [(4, 5), (5, 5), (5, 5)][:n_layers]
+        assert [(layer.in_features, layer.out_features) for layer in linear[:-1]] == [(4, 5), (5, 5), (5, 5)][
+            :n_layers
+        ]
         h = s = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
         for layer in linear[:-1]:
             h = torch.clamp(h @ layer.weight.T + layer.bias, min=0)
@@ -392,16 +447,31 @@ def test_a_table_of_values_is_a_copy():
         (lambda: GaussianPolicy(1, 1, 0), "n_hidden must be at least 1, got 0"),
         (lambda: GaussianPolicy(1, 1, sigma=0), "sigma must be a positive number, got 0"),
         (lambda: GaussianPolicy(2, 1).greedy(np.zeros((3, 1))), r"s must have shape \(N, 2\), got \(3, 1\)"),
-        (lambda: GaussianPolicy(2, 1).log_prob(np.zeros((3, 2)), np.zeros(3)), r"a must have shape \(3, 1\), got \(3,\)"),
+        (
+            lambda: GaussianPolicy(2, 1).log_prob(np.zeros((3, 2)), np.zeros(3)),
+            r"a must have shape \(3, 1\), got \(3,\)",
+        ),
         (lambda: NetworkValue(0), "n_inputs must be at least 1, got 0"),
         (lambda: NetworkValue(1, 0), "n_hidden must be at least 1, got 0"),
         (lambda: NetworkValue(1, n_layers=0), "n_layers must be at least 1, got 0"),
         (lambda: NetworkValue(2)(np.zeros(2)), r"s must have shape \(N, 2\), got \(2,\)"),
-        (lambda: TabularValue(np.zeros((2, 2))), r"v must be finite, shape \(n_states,\), got shape \(2, 2\)"),
+        (
+            lambda: TabularValue(np.zeros((2, 2))),
+            r"v must be finite, shape \(n_states,\), got shape \(2, 2\)",
+        ),
         (lambda: TabularValue([0, np.nan]), r"v must be finite, shape \(n_states,\), got shape \(2,\)"),
-        (lambda: TabularValue(np.zeros(2))([0, 2]), r"s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0, 2\]\)"),
-        (lambda: LinearValue(np.zeros(3)), r"x must be finite, shape \(n_states, n_features\), got shape \(3,\)"),
-        (lambda: LinearValue(np.eye(2))([0.0]), r"s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0\.\]\)"),
+        (
+            lambda: TabularValue(np.zeros(2))([0, 2]),
+            r"s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0, 2\]\)",
+        ),
+        (
+            lambda: LinearValue(np.zeros(3)),
+            r"x must be finite, shape \(n_states, n_features\), got shape \(3,\)",
+        ),
+        (
+            lambda: LinearValue(np.eye(2))([0.0]),
+            r"s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0\.\]\)",
+        ),
     ],
 )
 def test_bad_input_of_values_and_gaussians_is_named(call, message):
@@ -411,7 +481,11 @@ def test_bad_input_of_values_and_gaussians_is_named(call, message):
 
 def linear_layers(network):
     """W and b of each layer, in NumPy."""
-    return [tuple(w.detach().numpy() for w in layer.parameters()) for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+    return [
+        tuple(w.detach().numpy() for w in layer.parameters())
+        for layer in network.layers
+        if isinstance(layer, torch.nn.Linear)
+    ]
 
 
 def rectified(layers, x, late=None):
@@ -430,13 +504,22 @@ sizes = st.lists(st.integers(1, 6), min_size=1, max_size=3)
 
 class TestDeterministicPolicy:
     @settings(derandomize=True, deadline=None, max_examples=40)
-    @given(n=st.integers(0, 5), n_inputs=st.integers(1, 4), D=st.integers(1, 3), n_hidden=sizes, seed=st.integers(0, 2**32))
+    @given(
+        n=st.integers(0, 5),
+        n_inputs=st.integers(1, 4),
+        D=st.integers(1, 3),
+        n_hidden=sizes,
+        seed=st.integers(0, 2**32),
+    )
     def test_it_is_the_formula_of_its_docstring(self, n, n_inputs, D, n_hidden, seed):
         """In NumPy, with the same weights."""
         rng = np.random.default_rng(seed)
         low = rng.normal(size=D).astype(np.float32)
         high = low + rng.uniform(0.1, 3, D).astype(np.float32)
-        policy, s = DeterministicPolicy(n_inputs, low, high, n_hidden, seed=seed).double(), 3 * rng.normal(size=(n, n_inputs))
+        policy, s = (
+            DeterministicPolicy(n_inputs, low, high, n_hidden, seed=seed).double(),
+            3 * rng.normal(size=(n, n_inputs)),
+        )
         layers = linear_layers(policy)
         assert [W.shape for W, _ in layers] == list(zip([*n_hidden, D], [n_inputs, *n_hidden], strict=True))
         expected = (low + high) / 2 + (high - low) / 2 * np.tanh(rectified(layers, s))
@@ -457,7 +540,9 @@ class TestDeterministicPolicy:
         policy = DeterministicPolicy(3, [-2], [2])
         assert [W.shape for W, _ in linear_layers(policy)] == [(64, 3), (64, 64), (1, 64)]
         assert not policy.stochastic
-        assert [name for name, _ in policy.named_parameters()] == [f"layers.{k}.{part}" for k in (0, 2, 4) for part in ("weight", "bias")]
+        assert [name for name, _ in policy.named_parameters()] == [
+            f"layers.{k}.{part}" for k in (0, 2, 4) for part in ("weight", "bias")
+        ]
 
     @pytest.mark.parametrize(
         ("low", "high"),
@@ -485,7 +570,9 @@ class TestDeterministicPolicy:
             np.testing.assert_allclose(mu, bound, rtol=1e-6)
             assert box.contains(mu)
 
-    @pytest.mark.parametrize("bounds", [([-3, 0], [3, 10]), (np.array([-3.0, 0]), np.array([3.0, 10])), ((-3, 0), (3, 10))])
+    @pytest.mark.parametrize(
+        "bounds", [([-3, 0], [3, 10]), (np.array([-3.0, 0]), np.array([3.0, 10])), ((-3, 0), (3, 10))]
+    )
     def test_bounds_may_be_of_any_kind_and_are_no_weights(self, bounds):
         policy = DeterministicPolicy(2, *bounds)
         assert policy.middle.tolist() == [0, 5]
@@ -500,7 +587,9 @@ class TestDeterministicPolicy:
     @pytest.mark.parametrize("last", [3e-3, 0.02])
     def test_small_last_weights_make_first_actions_near_the_middle(self, last):
         """Of weights uniform in ±last, and each no more than that, ∣z∣ ≤ last (1 + Σ h₂); the other layers are as without."""
-        policy, plain = (DeterministicPolicy(3, [0, -2], [10, 2], (300, 400), last=x, seed=1) for x in (last, None))
+        policy, plain = (
+            DeterministicPolicy(3, [0, -2], [10, 2], (300, 400), last=x, seed=1) for x in (last, None)
+        )
         s = 5 * np.random.default_rng(0).normal(size=(50, 3))
         *before, (W, b) = linear_layers(policy)
         for one, other in zip(before, linear_layers(plain)[:-1], strict=True):
@@ -528,7 +617,9 @@ class TestDeterministicPolicy:
         with torch.no_grad():
             policy.layers[4].bias[:] = torch.nan
         for act in (policy.greedy, lambda s: policy.sample(s, np.random.default_rng(0))):
-            with pytest.raises(ValueError, match=r"^the policy must give finite actions, got nan; a smaller eta may help$"):
+            with pytest.raises(
+                ValueError, match=r"^the policy must give finite actions, got nan; a smaller eta may help$"
+            ):
                 act(np.zeros((2, 2)))
 
 
@@ -600,20 +691,27 @@ class TestNetworkQ:
         t = torch.tensor(a, requires_grad=True)
         [slope] = torch.autograd.grad(critic(s, t).sum(), t)
         with torch.no_grad():
-            differences = torch.stack([(critic(s, a + step) - critic(s, a - step)) / 2e-6 for step in 1e-6 * np.eye(2)], dim=1)
+            differences = torch.stack(
+                [(critic(s, a + step) - critic(s, a - step)) / 2e-6 for step in 1e-6 * np.eye(2)], dim=1
+            )
         torch.testing.assert_close(slope, differences, atol=1e-8, rtol=0)
         assert (slope != 0).any()
 
     @pytest.mark.parametrize("late", [False, True])
     def test_through_it_a_policy_has_a_slope(self, late):
         """Slide 65: ∂q/∂w₂ = ∂q/∂a · ∂μ/∂w₂, with ∂q/∂a at a = μ(s); by the product, and by differences in each weight."""
-        critic, policy = NetworkQ(3, 2, (6, 5), late=late, seed=2).double(), DeterministicPolicy(3, [-1, 0], [1, 3], (4, 5)).double()
+        critic, policy = (
+            NetworkQ(3, 2, (6, 5), late=late, seed=2).double(),
+            DeterministicPolicy(3, [-1, 0], [1, 3], (4, 5)).double(),
+        )
         s, w = np.random.default_rng(0).normal(size=(10, 3)), flattened(policy)
         critic(s, policy(s)).mean().backward()
         a = policy(s).detach().requires_grad_()
         [slope] = torch.autograd.grad(critic(s, a).mean(), a)
         product = torch.autograd.grad(policy(s), policy.parameters(), slope)
-        torch.testing.assert_close(w.grad, torch.cat([part.flatten() for part in product]), atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            w.grad, torch.cat([part.flatten() for part in product]), atol=1e-14, rtol=0
+        )
         differences = torch.empty_like(w)
         with torch.no_grad():
             for k in range(len(w)):
@@ -634,29 +732,87 @@ class TestNetworkQ:
             lambda: DeterministicPolicy(2, [1], [-1]),
             r"low and high must be finite, low < high, of one shape \(n_outputs,\), got \[1.\] and",
         ),
-        (lambda: DeterministicPolicy(2, [0, 1], [1, 1]), r"low and high must be finite, low < high, .*, got \[0. 1.\] and \[1. 1.\]"),
-        (lambda: DeterministicPolicy(2, [0, 0], [1]), r"low and high must be finite, .* of one shape \(n_outputs,\)"),
-        (lambda: DeterministicPolicy(2, [0], [1, 1]), r"low and high must be finite, .* of one shape \(n_outputs,\)"),
-        (lambda: DeterministicPolicy(2, -1, 1), r"low and high must be finite, .* of one shape \(n_outputs,\), got -1.0 and 1.0"),
-        (lambda: DeterministicPolicy(2, [[-1]], [[1]]), r"low and high must be finite, .* of one shape \(n_outputs,\)"),
-        (lambda: DeterministicPolicy(2, [-np.inf], [1]), r"low and high must be finite, .*, got \[-inf\] and \[1.\]"),
-        (lambda: DeterministicPolicy(2, [-1], [np.inf]), r"low and high must be finite, .*, got \[-1.\] and \[inf\]"),
-        (lambda: DeterministicPolicy(2, [np.nan], [1]), r"low and high must be finite, .*, got \[nan\] and \[1.\]"),
-        pytest.param(lambda: DeterministicPolicy(2, [], []), "low and high must", marks=pytest.mark.filterwarnings("ignore:Init")),
-        (lambda: DeterministicPolicy(2, [-1], [1], ()), r"n_hidden must hold a size of at least 1 for each of .* layers, got \(\)"),
-        (lambda: DeterministicPolicy(2, [-1], [1], [4, 0]), r"n_hidden must hold a size of at least 1 for each of .* layers, got \(4, 0\)"),
+        (
+            lambda: DeterministicPolicy(2, [0, 1], [1, 1]),
+            r"low and high must be finite, low < high, .*, got \[0. 1.\] and \[1. 1.\]",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [0, 0], [1]),
+            r"low and high must be finite, .* of one shape \(n_outputs,\)",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [0], [1, 1]),
+            r"low and high must be finite, .* of one shape \(n_outputs,\)",
+        ),
+        (
+            lambda: DeterministicPolicy(2, -1, 1),
+            r"low and high must be finite, .* of one shape \(n_outputs,\), got -1.0 and 1.0",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [[-1]], [[1]]),
+            r"low and high must be finite, .* of one shape \(n_outputs,\)",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-np.inf], [1]),
+            r"low and high must be finite, .*, got \[-inf\] and \[1.\]",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-1], [np.inf]),
+            r"low and high must be finite, .*, got \[-1.\] and \[inf\]",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [np.nan], [1]),
+            r"low and high must be finite, .*, got \[nan\] and \[1.\]",
+        ),
+        pytest.param(
+            lambda: DeterministicPolicy(2, [], []),
+            "low and high must",
+            marks=pytest.mark.filterwarnings("ignore:Init"),
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-1], [1], ()),
+            r"n_hidden must hold a size of at least 1 for each of .* layers, got \(\)",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-1], [1], [4, 0]),
+            r"n_hidden must hold a size of at least 1 for each of .* layers, got \(4, 0\)",
+        ),
         (lambda: DeterministicPolicy(2, [-1], [1], last=0), "last must be a positive number or None, got 0"),
-        (lambda: DeterministicPolicy(2, [-1], [1], last=-0.1), "last must be a positive number or None, got -0.1"),
-        (lambda: DeterministicPolicy(2, [-1], [1], last=np.inf), "last must be a positive number or None, got inf"),
-        (lambda: DeterministicPolicy(2, [-1], [1], last=np.nan), "last must be a positive number or None, got nan"),
-        (lambda: DeterministicPolicy(2, [-1], [1])(np.zeros((3, 1))), r"s must have shape \(N, 2\), got \(3, 1\)"),
-        (lambda: DeterministicPolicy(2, [-1], [1]).greedy(np.zeros(2)), r"s must have shape \(N, 2\), got \(2,\)"),
-        (lambda: DeterministicPolicy(2, [-1], [1]).sample(np.zeros((1, 2, 2)), None), r"s must have shape \(N, 2\), got \(1, 2, 2\)"),
+        (
+            lambda: DeterministicPolicy(2, [-1], [1], last=-0.1),
+            "last must be a positive number or None, got -0.1",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-1], [1], last=np.inf),
+            "last must be a positive number or None, got inf",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-1], [1], last=np.nan),
+            "last must be a positive number or None, got nan",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-1], [1])(np.zeros((3, 1))),
+            r"s must have shape \(N, 2\), got \(3, 1\)",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-1], [1]).greedy(np.zeros(2)),
+            r"s must have shape \(N, 2\), got \(2,\)",
+        ),
+        (
+            lambda: DeterministicPolicy(2, [-1], [1]).sample(np.zeros((1, 2, 2)), None),
+            r"s must have shape \(N, 2\), got \(1, 2, 2\)",
+        ),
         (lambda: NetworkQ(0, 1), "n_inputs must be at least 1, got 0"),
         (lambda: NetworkQ(1, 0), "n_outputs must be at least 1, got 0"),
         (lambda: NetworkQ(1, 0, late=True), "n_outputs must be at least 1, got 0"),
-        (lambda: NetworkQ(1, 1, []), r"n_hidden must hold a size of at least 1 for each of one or more layers, got \(\)"),
-        (lambda: NetworkQ(1, 1, (0, 4)), r"n_hidden must hold a size of at least 1 for each of one or more layers, got \(0, 4\)"),
+        (
+            lambda: NetworkQ(1, 1, []),
+            r"n_hidden must hold a size of at least 1 for each of one or more layers, got \(\)",
+        ),
+        (
+            lambda: NetworkQ(1, 1, (0, 4)),
+            r"n_hidden must hold a size of at least 1 for each of one or more layers, got \(0, 4\)",
+        ),
         (lambda: NetworkQ(1, 1, last=0.0), "last must be a positive number or None, got 0.0"),
     ],
 )
@@ -668,7 +824,16 @@ def test_bad_input_of_deterministic_policies_and_q_is_named(call, message):
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(
     ("s", "a"),
-    [((3, 1), (3, 2)), ((3, 4), (3, 1)), ((3, 2), (3, 4)), ((3, 4), (3,)), ((4,), (2,)), ((3, 4), (2, 2)), ((3, 4), (1, 2)), ((), ())],
+    [
+        ((3, 1), (3, 2)),
+        ((3, 4), (3, 1)),
+        ((3, 2), (3, 4)),
+        ((3, 4), (3,)),
+        ((4,), (2,)),
+        ((3, 4), (2, 2)),
+        ((3, 4), (1, 2)),
+        ((), ()),
+    ],
     ids=str,
 )
 def test_states_and_actions_of_other_shapes_are_named(s, a, late):
@@ -704,7 +869,9 @@ class TestFlattened:
         assert w.requires_grad
         assert w.equal(torch.nn.utils.parameters_to_vector(plain.parameters()))
         assert w.grad.equal(torch.zeros_like(w))
-        for (name, one), (other_name, other) in zip(network.named_parameters(), plain.named_parameters(), strict=True):
+        for (name, one), (other_name, other) in zip(
+            network.named_parameters(), plain.named_parameters(), strict=True
+        ):
             assert name == other_name
             assert one.equal(other)
         assert output(network).equal(output(plain))
@@ -747,7 +914,9 @@ class TestFlattened:
         assert w.equal(torch.nn.utils.parameters_to_vector(other.parameters()))
         with torch.no_grad():
             w -= 1
-        assert all(one.equal(two - 1) for one, two in zip(network.parameters(), other.parameters(), strict=True))
+        assert all(
+            one.equal(two - 1) for one, two in zip(network.parameters(), other.parameters(), strict=True)
+        )
         output(network).backward()
         assert (w.grad != 0).any()
 
@@ -758,7 +927,10 @@ class TestFlattened:
         network, plain = make(), make()
         w = flattened(network)
         kwargs = {"lr": 0.01, "fused": fused, "weight_decay": weight_decay}
-        optimizer, plain_optimizer = torch.optim.Adam([w], **kwargs), torch.optim.Adam(plain.parameters(), **kwargs)
+        optimizer, plain_optimizer = (
+            torch.optim.Adam([w], **kwargs),
+            torch.optim.Adam(plain.parameters(), **kwargs),
+        )
         before = w.detach().clone()
         for i in range(10):
             w.grad.zero_()
@@ -766,7 +938,9 @@ class TestFlattened:
             for module, steps in ((network, optimizer), (plain, plain_optimizer)):
                 output(module, seed=i).backward()
                 steps.step()
-        torch.testing.assert_close(w, torch.nn.utils.parameters_to_vector(plain.parameters()), atol=1e-7, rtol=1e-6)
+        torch.testing.assert_close(
+            w, torch.nn.utils.parameters_to_vector(plain.parameters()), atol=1e-7, rtol=1e-6
+        )
         assert (w - before).abs().max() > 0.01
 
     def test_a_copy_that_learns_nothing_can_follow(self, make):

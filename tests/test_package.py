@@ -21,14 +21,22 @@ from PIL import Image
 import pgcourse
 
 ROOT = Path(__file__).parents[1]
-MODULES = [*sorted(path.stem for path in (ROOT / "pgcourse").glob("[a-z]*.py")), "records", "__main__"]
+FILES = [path for path in (ROOT / "pgcourse").rglob("*.py") if path != ROOT / "pgcourse" / "__init__.py"]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT / "pgcourse").with_suffix("").parts).removesuffix(".__init__")
+    for path in FILES
+)
 READ_ONLY = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "readonly")}
 HEAVY = ("torch", "matplotlib", "gymnasium", "ale_py", "ipywidgets", "IPython", "sklearn", "scipy", "numpy")
 
 
 def imported_by(statement):
     code = f"import sys; {statement}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout.split()
+    )
 
 
 def test_importing_the_package_imports_nothing_heavy():
@@ -38,28 +46,37 @@ def test_importing_the_package_imports_nothing_heavy():
 @pytest.mark.parametrize(
     "module",
     [
-        "logistic",
-        "returns",
-        "explore",
-        "plots",
-        "video",
-        "uncertainty",
-        "checkpoints",
-        "curves",
-        "pong",
-        "tasks",
-        "recipes",
-        "records",
-        "sweeps",
+        "maths.logistic",
+        "maths.returns",
+        "teaching.explore",
+        "teaching.plots",
+        "teaching.video",
+        "maths.statistics",
+        "experiments.checkpoints",
+        "experiments.curves",
+        "environments.pong",
+        "environments.tasks",
+        "experiments.recipes",
+        "experiments.records",
+        "experiments.sweeps",
     ],
 )
 def test_modules_without_networks_do_not_import_torch(module):
     assert "torch" not in imported_by(f"import pgcourse.{module}")
 
 
-@pytest.mark.parametrize("module", ["uncertainty", "checkpoints", "curves", "video", "__main__"])
+@pytest.mark.parametrize(
+    "module",
+    ["maths.statistics", "experiments.checkpoints", "experiments.curves", "teaching.video", "__main__"],
+)
 def test_modules_of_the_lowest_storey_import_nothing_heavy_but_numpy(module):
-    assert imported_by(f"import pgcourse.{module}") & {*HEAVY, "joblib", "safetensors", "pygame", "distributed"} <= {"numpy"}
+    assert imported_by(f"import pgcourse.{module}") & {
+        *HEAVY,
+        "joblib",
+        "safetensors",
+        "pygame",
+        "distributed",
+    } <= {"numpy"}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -67,29 +84,49 @@ def test_every_module_is_documented(module):
     imported = __import__(f"pgcourse.{module}", fromlist=["_"])
     assert imported.__doc__
     for name, thing in vars(imported).items():
-        if callable(thing) and getattr(thing, "__module__", "") == imported.__name__ and not name.startswith("_"):
+        if (
+            callable(thing)
+            and getattr(thing, "__module__", "") == imported.__name__
+            and not name.startswith("_")
+        ):
             assert thing.__doc__, f"{module}.{name}"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_method_that_raises_or_takes_something_is_documented(module):
     for name, thing in vars(__import__(f"pgcourse.{module}", fromlist=["_"])).items():
-        if inspect.isclass(thing) and thing.__module__ == f"pgcourse.{module}" and not getattr(thing, "_is_protocol", False):
+        if (
+            inspect.isclass(thing)
+            and thing.__module__ == f"pgcourse.{module}"
+            and not getattr(thing, "_is_protocol", False)
+        ):
             for method, function in vars(thing).items():
-                if inspect.isfunction(function) and not method.startswith("_") and len(inspect.signature(function).parameters) > 1:
-                    inherited = any(getattr(getattr(base, method, None), "__doc__", None) for base in thing.__mro__)
+                if (
+                    inspect.isfunction(function)
+                    and not method.startswith("_")
+                    and len(inspect.signature(function).parameters) > 1
+                ):
+                    inherited = any(
+                        getattr(getattr(base, method, None), "__doc__", None) for base in thing.__mro__
+                    )
                     assert inherited, f"{module}.{name}.{method}"
 
 
 def test_every_package_and_every_record_ships():
     """What setuptools takes along, from the patterns in pyproject.toml."""
     about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    packages = {path.parent for path in (ROOT / "pgcourse").rglob("__init__.py")}
-    assert {ROOT / name.replace(".", "/") for name in about["packages"]} == packages
+    assert about["packages"]["find"] == {"include": ["pgcourse*"]}
     shipped = {
-        path for name, patterns in about["package-data"].items() for p in patterns for path in (ROOT / name.replace(".", "/")).glob(p)
+        path
+        for name, patterns in about["package-data"].items()
+        for p in patterns
+        for path in (ROOT / name.replace(".", "/")).glob(p)
     }
-    there = {path for path in (ROOT / "pgcourse").rglob("*.*") if path.suffix not in (".py", ".pyc") and path.is_file()}
+    there = {
+        path
+        for path in (ROOT / "pgcourse").rglob("*.*")
+        if path.suffix not in (".py", ".pyc") and path.is_file()
+    }
     assert there == shipped
 
 
@@ -97,7 +134,9 @@ def test_the_command_is_installed():
     [command] = entry_points(group="console_scripts", name="pgcourse")
     assert command.value == "pgcourse.__main__:app"
     assert callable(command.load())
-    installed = subprocess.run([shutil.which("pgcourse", path=Path(sys.executable).parent), "list"], capture_output=True, text=True)
+    installed = subprocess.run(
+        [shutil.which("pgcourse", path=Path(sys.executable).parent), "list"], capture_output=True, text=True
+    )
     assert installed.returncode == 0
     assert "reinforce/cartpole: " in installed.stdout
 
@@ -105,13 +144,25 @@ def test_the_command_is_installed():
 def test_a_read_only_installation_works(tmp_path):
     """Nothing is written beside the package, whatever the command; permissions would not stop a test that runs as root."""
     run = "run reinforce/cartpole --seeds 2 --steps 2000 --jobs 2 --folder runs"
-    for command in ("list", run, "resume runs", "plot runs", "evaluate reinforce/cartpole --episodes 5", "watch reinforce/cartpole"):
+    for command in (
+        "list",
+        run,
+        "resume runs",
+        "plot runs",
+        "evaluate reinforce/cartpole --episodes 5",
+        "watch reinforce/cartpole",
+    ):
         arguments = [sys.executable, "-m", "pgcourse", *command.split()]
         done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=READ_ONLY)
         assert done.returncode == 0, done.stderr
     write = "import sys; open(sys.argv[1], 'w')"
-    for place in (ROOT / "pgcourse" / "records" / "new", ROOT / "pgcourse" / ".." / "book" / "new"):  # this is how it would be noticed
-        done = subprocess.run([sys.executable, "-c", write, place], capture_output=True, text=True, env=READ_ONLY)
+    for place in (
+        ROOT / "pgcourse" / "experiments.records" / "new",
+        ROOT / "pgcourse" / ".." / "book" / "new",
+    ):  # this is how it would be noticed
+        done = subprocess.run(
+            [sys.executable, "-c", write, place], capture_output=True, text=True, env=READ_ONLY
+        )
         assert "PermissionError" in done.stderr
     assert not (ROOT / "book" / "new").exists()
 
@@ -138,7 +189,8 @@ def test_a_change_of_the_package_changes_the_digest_that_the_cache_is_kept_under
     digests = [selfcontained.digest()]
     for change in (
         lambda: (
-            (tmp_path / "pgcourse" / "__pycache__").mkdir() or (tmp_path / "pgcourse/__pycache__/returns.cpython-311.pyc").write_text("")
+            (tmp_path / "pgcourse" / "__pycache__").mkdir()
+            or (tmp_path / "pgcourse/__pycache__/returns.cpython-311.pyc").write_text("")
         ),
         lambda: (tmp_path / "pgcourse" / ".ipynb_checkpoints").mkdir(),
         lambda: module.write_text("a = 2\n"),
@@ -167,7 +219,10 @@ def test_pictures_leave_a_page_once_and_keep_their_place(tmp_path, monkeypatch):
     [file] = (tmp_path / "_images").iterdir()
     assert file.read_bytes() == picture.getvalue()
     once = page.read_text()
-    assert once == f'<img loading="lazy" width="30" height="20" alt="Its width = 3" src="../_images/{file.name}" hidden>'
+    assert (
+        once
+        == f'<img loading="lazy" width="30" height="20" alt="Its width = 3" src="../_images/{file.name}" hidden>'
+    )
     media.apart(app, None)
     assert page.read_text() == once
 
@@ -176,13 +231,17 @@ def test_notebooks_have_their_outputs_also_from_the_cache(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
     import selfcontained
 
-    executed = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="2")])])
+    executed = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="2")])]
+    )
     nbformat.write(executed, tmp_path / "page.ipynb")
     get_cache(tmp_path / "cache").cache_notebook_file(tmp_path / "page.ipynb", check_validity=False)
     page = tmp_path / "jupyter_execute" / "book" / "page.ipynb"
     page.parent.mkdir(parents=True)
     code = nbformat.v4.new_code_cell("1 + 1")
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("A sentence that is new."), code]), page)
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("A sentence that is new."), code]), page
+    )
     other = page.with_name("other.ipynb")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("2 + 2")]), other)
     config = SimpleNamespace(nb_execution_cache_path=str(tmp_path / "cache"))

@@ -11,8 +11,10 @@ import matplotlib
 import numpy as np
 import pytest
 
-from pgcourse import logistic, plots, pong, tasks, video
-from pgcourse.uncertainty import Band
+from pgcourse.environments import pong, tasks
+from pgcourse.maths import logistic
+from pgcourse.maths.statistics import Band
+from pgcourse.teaching import plots, video
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -55,7 +57,10 @@ def test_the_same_frames_give_the_same_bytes():
 def test_a_film_in_the_page_has_controls_a_poster_and_a_text():
     page = video.show(iter(colored(6)), 'a "film" & more').data
     assert re.search(r"<video [^>]*controls", page)
-    assert base64.b64decode(re.search(r'poster="data:image/webp;base64,([^"]+)"', page).group(1))[8:12] == b"WEBP"
+    assert (
+        base64.b64decode(re.search(r'poster="data:image/webp;base64,([^"]+)"', page).group(1))[8:12]
+        == b"WEBP"
+    )
     assert base64.b64decode(re.search(r'src="data:video/mp4;base64,([^"]+)"', page).group(1))[4:8] == b"ftyp"
     assert 'aria-label="a &quot;film&quot; &amp; more"' in page
 
@@ -64,7 +69,10 @@ def test_a_film_in_the_page_has_controls_a_poster_and_a_text():
     ("frames", "message"),
     [
         ([], "frames must hold at least one frame, got none"),
-        ([np.zeros((32, 48), np.uint8)], r"frames must all have one shape \(H, W, 3\).*got \(32, 48\), uint8 at 0"),
+        (
+            [np.zeros((32, 48), np.uint8)],
+            r"frames must all have one shape \(H, W, 3\).*got \(32, 48\), uint8 at 0",
+        ),
         ([np.zeros((31, 48, 3), np.uint8)], r"H and W even.*got \(31, 48, 3\)"),
         ([*colored(2), np.zeros((16, 48, 3), np.uint8)], r"got \(16, 48, 3\), uint8 at 2"),
         ([np.zeros((32, 48, 3))], "dtype uint8, got .* float64 at 0"),
@@ -118,12 +126,19 @@ def test_a_large_picture_is_shown_as_it_is(dummy_screen):
 
 
 @pytest.mark.parametrize(
-    ("kind", "key", "n_frames"), [("QUIT", None, 4), ("KEYDOWN", "K_ESCAPE", 4), ("KEYDOWN", "K_a", 10), ("KEYUP", "K_ESCAPE", 10)]
+    ("kind", "key", "n_frames"),
+    [("QUIT", None, 4), ("KEYDOWN", "K_ESCAPE", 4), ("KEYDOWN", "K_a", 10), ("KEYUP", "K_ESCAPE", 10)],
 )
-def test_a_window_closes_on_escape_and_when_it_is_closed_and_on_nothing_else(dummy_screen, kind, key, n_frames):
-    event = dummy_screen.event.Event(getattr(dummy_screen, kind), {"key": getattr(dummy_screen, key)} if key else {})
+def test_a_window_closes_on_escape_and_when_it_is_closed_and_on_nothing_else(
+    dummy_screen, kind, key, n_frames
+):
+    event = dummy_screen.event.Event(
+        getattr(dummy_screen, kind), {"key": getattr(dummy_screen, key)} if key else {}
+    )
     asked = []
-    played, *_ = watched((asked.append(i) or frame for i, frame in enumerate(colored(10))), dummy_screen, event)
+    played, *_ = watched(
+        (asked.append(i) or frame for i, frame in enumerate(colored(10))), dummy_screen, event
+    )
     video.window(played, "short", fps=1000)
     assert len(asked) == n_frames  # the rest has not been computed
     assert not dummy_screen.display.get_init()
@@ -148,7 +163,9 @@ def test_a_second_window_opens_after_the_first(dummy_screen):
 
 def test_without_a_screen_there_is_no_window_but_advice(dummy_screen, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "nonsense")
-    with pytest.raises(RuntimeError, match=r"^no window can be opened: nonsense not available; write a film instead$"):
+    with pytest.raises(
+        RuntimeError, match=r"^no window can be opened: nonsense not available; write a film instead$"
+    ):
         video.window(colored(3), "none")
 
 
@@ -176,7 +193,9 @@ def test_there_is_a_screen_where_the_environment_names_one(monkeypatch, platform
 def test_a_learning_curve_is_the_line_and_the_band_it_is_given(axes):
     steps = np.array([0.0, 1000, 30_000])
     bands = {
-        "reinforce": Band(steps, np.array([20.0, 100, 300]), np.array([18.0, 80, 250]), np.array([22.0, 130, 320])),
+        "reinforce": Band(
+            steps, np.array([20.0, 100, 300]), np.array([18.0, 80, 250]), np.array([22.0, 130, 320])
+        ),
         "other": Band(steps / 2, np.array([10.0, 20, 30]), np.array([9.0, 18, 27]), np.array([11.0, 22, 33])),
     }
     assert plots.learning_curves(axes, bands, "mean return") is axes
@@ -186,7 +205,10 @@ def test_a_learning_curve_is_the_line_and_the_band_it_is_given(axes):
     for (label, band), line, area in zip(bands.items(), axes.lines, axes.collections, strict=True):
         np.testing.assert_array_equal(line.get_xydata(), np.transpose([band.steps / 1000, band.middle]))
         corners = {tuple(corner) for corner in area.get_paths()[0].vertices}
-        assert corners == {*zip(band.steps / 1000, band.low, strict=True), *zip(band.steps / 1000, band.high, strict=True)}
+        assert corners == {
+            *zip(band.steps / 1000, band.low, strict=True),
+            *zip(band.steps / 1000, band.high, strict=True),
+        }
         assert labels[label].xy == (band.steps[-1] / 1000, band.middle[-1])
         assert labels[label].get_color() == line.get_color()
         assert matplotlib.colors.to_rgb(line.get_color()) == tuple(area.get_facecolor()[0, :3])
@@ -195,7 +217,9 @@ def test_a_learning_curve_is_the_line_and_the_band_it_is_given(axes):
 
 def test_labels_of_learning_curves_that_end_together_stand_apart_in_the_order_of_the_lines(axes):
     steps, ends = np.array([0.0, 1000]), [50.0, 49, 50, 0, 51, 48]
-    plots.learning_curves(axes, {str(i): Band(steps, *[np.array([0, end])] * 3) for i, end in enumerate(ends)}, "return")
+    plots.learning_curves(
+        axes, {str(i): Band(steps, *[np.array([0, end])] * 3) for i, end in enumerate(ends)}, "return"
+    )
     axes.figure.canvas.draw()
     boxes = [text.get_window_extent() for text in sorted(axes.texts, key=lambda text: text.xy[1])]
     assert all(above.y0 >= below.y1 for below, above in itertools.pairwise(boxes))
@@ -215,7 +239,9 @@ def test_labels_at_the_ends_are_not_cut_off(axes):
 
 def test_surface_is_darkest_at_the_summit(axes):
     a = b = np.linspace(-1, 1, 21)
-    plots.surface(axes, a, b, -np.add.outer((b - 0.5) ** 2, (a + 0.2) ** 2), path=[(0, 0), (0.1, 0.2)], best=(-0.2, 0.5))
+    plots.surface(
+        axes, a, b, -np.add.outer((b - 0.5) ** 2, (a + 0.2) ** 2), path=[(0, 0), (0.1, 0.2)], best=(-0.2, 0.5)
+    )
     axes.figure.canvas.draw()
     picture = np.asarray(axes.figure.canvas.buffer_rgba())[..., :3].astype(int)
 

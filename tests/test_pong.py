@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from pgcourse import pong
+from pgcourse.environments import pong
 
 GREEN, WHITE = (92, 186, 92), (236, 236, 236)  # our paddle and the ball, on the console's screen
 
@@ -120,7 +120,10 @@ def test_who_stays_does_not_move():
     games = pong.Pong(2, n_actions=3)
     games.reset(seed=0)
     assert games.single_action_space.n == 3
-    ours = [games.step(np.array([pong.STAY, pong.UP]))[0].reshape(2, 80, 80)[:, :, 70:72].any(axis=(1, 2)) for _ in range(12)]
+    ours = [
+        games.step(np.array([pong.STAY, pong.UP]))[0].reshape(2, 80, 80)[:, :, 70:72].any(axis=(1, 2))
+        for _ in range(12)
+    ]
     assert not np.array(ours[4:])[:, 0].any()  # after a moment's inertia
     assert np.array(ours[4:8])[:, 1].any()
     games.close()
@@ -187,9 +190,17 @@ def test_play_returns_one_score_a_game_and_random_play_loses():
 
 @pytest.mark.parametrize(
     ("cores", "allowed", "n_games", "first"),
-    [(2, {0, 1}, 16, 0), (2, {0, 1}, 2, 0), (2, {1}, 16, -1), (64, set(range(64)), 16, -1), (16, set(range(16)), 16, 0)],
+    [
+        (2, {0, 1}, 16, 0),
+        (2, {0, 1}, 2, 0),
+        (2, {1}, 16, -1),
+        (64, set(range(64)), 16, -1),
+        (16, set(range(16)), 16, 0),
+    ],
 )
-def test_threads_are_pinned_only_where_every_core_is_ours_and_used(monkeypatch, cores, allowed, n_games, first):
+def test_threads_are_pinned_only_where_every_core_is_ours_and_used(
+    monkeypatch, cores, allowed, n_games, first
+):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: allowed, raising=False)
     assert pong._first_core(n_games) == first
@@ -200,12 +211,18 @@ def test_threads_are_pinned_only_where_every_core_is_ours_and_used(monkeypatch, 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: pong.field(np.zeros((200, 160))), r"screen must have shape \(\.\.\., 210, 160\).*got \(200, 160\)"),
+        (
+            lambda: pong.field(np.zeros((200, 160))),
+            r"screen must have shape \(\.\.\., 210, 160\).*got \(200, 160\)",
+        ),
         (lambda: pong.field(np.full((210, 160), np.nan)), "screen must be finite, got nan"),
         (lambda: pong.Pong(0), "n_games must be at least 1, got 0"),
         (lambda: pong.Pong(1, n_actions=6), "n_actions must be 2 or 3, got 6"),
         (lambda: pong.approaching(np.zeros(6400)), r"x must have shape \(N, 6400\), got \(6400,\)"),
-        (lambda: pong.Pong(2, game="Breakout"), "game must be one of PongDeterministic-v4, ALE/Pong-v5, got 'Breakout'"),
+        (
+            lambda: pong.Pong(2, game="Breakout"),
+            "game must be one of PongDeterministic-v4, ALE/Pong-v5, got 'Breakout'",
+        ),
         (lambda: pong.watch(lambda m: 0, 1, game="pong"), "game must be one of .*, got 'pong'"),
         (lambda: pong.play(lambda x: x, 0), "n_games must be at least 1"),
         (lambda: step_with(2), "actions must be 4 integers in 0..1, got 2"),

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pgcourse import pong, recipes
-from pgcourse.returns import batch_mean
-from pgcourse.tasks import Task
+from pgcourse.environments import pong
+from pgcourse.environments.tasks import Task
+from pgcourse.experiments import recipes
+from pgcourse.maths.returns import batch_mean
 
 SMALL = {"n_envs": 2, "batch_size": 5, "n_random": 6}  # of a recipe that has such settings
 cartpole = recipes.get("reinforce/cartpole")
@@ -21,7 +22,9 @@ def unchanged(recipe):
 
 
 def small(recipe, **changed):
-    algorithm = recipe.build(0, **{name: value for name, value in SMALL.items() if name in recipe.defaults} | changed)
+    algorithm = recipe.build(
+        0, **{name: value for name, value in SMALL.items() if name in recipe.defaults} | changed
+    )
     algorithm.env.close()  # which the tests below do not step
     return algorithm
 
@@ -67,7 +70,11 @@ def test_settings_are_exactly_the_keyword_only_arguments(recipe):
     assert set(recipe.defaults) == set(code.co_varnames[2 : 2 + code.co_kwonlyargcount])
 
 
-@pytest.mark.parametrize("recipe", [r for r in recipes.RECIPES.values() if r.name.startswith("reinforce/")], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe",
+    [r for r in recipes.RECIPES.values() if r.name.startswith("reinforce/")],
+    ids=lambda recipe: recipe.name,
+)
 @pytest.mark.parametrize(
     ("name", "value", "read"),
     [
@@ -76,7 +83,11 @@ def test_settings_are_exactly_the_keyword_only_arguments(recipe):
         ("batch_size", 7, lambda a: a.batch_size),
         ("n_hidden", 3, lambda a: next(len(b) for b in a.policy.parameters() if b.ndim == 1)),
         ("n_envs", 3, lambda a: a.env.num_envs),
-        ("credit", "total", lambda a: {"total_return": "total", "reward_to_go": "to-go"}[a.credit.func.__name__]),
+        (
+            "credit",
+            "total",
+            lambda a: {"total_return": "total", "reward_to_go": "to-go"}[a.credit.func.__name__],
+        ),
         ("baseline", "mean", lambda a: "mean" if a.baseline is batch_mean else str(a.baseline).lower()),
         ("standardize", False, lambda a: a.standardize),
     ],
@@ -113,7 +124,12 @@ def test_every_setting_of_an_actor_critic_arrives(recipe):
         "n_steps": (3, lambda a: a.length),
         "n_hidden": (5, lambda a: {hidden(a.policy), hidden(a.critic.value)}.pop()),
         "n_envs": (3, lambda a: a.env.num_envs),
-        "eta_halved": (100, lambda a: next(n for n in (100, recipe.defaults["eta_halved"]) if a.eta(n) == recipe.defaults["eta"] / 2)),
+        "eta_halved": (
+            100,
+            lambda a: next(
+                n for n in (100, recipe.defaults["eta_halved"]) if a.eta(n) == recipe.defaults["eta"] / 2
+            ),
+        ),
         "n_layers": (3, lambda a: layers(a.policy)),
         "eta_average": (0.2, lambda a: a.eta_average),
         "sigma": (0.3, lambda a: round(a.policy.log_sigma.exp().item(), 6)),
@@ -147,7 +163,12 @@ def test_every_setting_of_ddpg_arrives(recipe):
         "n_random": (8, lambda a: a.n_random),
         "sigma": (0.7, lambda a: a.noise.sigma),
         "theta": (0.8, lambda a: a.noise.theta),
-        "n_hidden": (9, lambda a: {len(b) for n in (a.policy, a.critic) for b in n.parameters() if b.ndim == 1 and len(b) > 6}.pop()),
+        "n_hidden": (
+            9,
+            lambda a: {
+                len(b) for n in (a.policy, a.critic) for b in n.parameters() if b.ndim == 1 and len(b) > 6
+            }.pop(),
+        ),
         "td3": (True, lambda a: type(a).__name__ == "TD3"),
     }
     for name, default in recipe.defaults.items():
@@ -204,7 +225,11 @@ def test_what_never_ends_is_learnt_by_its_average_and_what_ends_by_a_discount():
     assert {recipe.name for recipe in AVERAGE} == {"actor-critic/pendulum", "actor-critic/access-control"}
     for recipe in ACTOR_CRITIC:
         algorithm = unchanged(recipe)
-        assert (algorithm.eta_average is not None) == (algorithm.gamma == 1) == (recipe.task.score == "average reward")
+        assert (
+            (algorithm.eta_average is not None)
+            == (algorithm.gamma == 1)
+            == (recipe.task.score == "average reward")
+        )
 
 
 def test_an_actors_first_weights_are_not_its_critics():
@@ -279,7 +304,9 @@ def test_where_nothing_is_the_default_a_number_is_wanted(value):
     assert all(pendulum.settings(eta_halved=nothing)["eta_halved"] is None for nothing in (None, "None"))
     converted = pendulum.settings(eta_halved=value)["eta_halved"]
     assert (type(converted), converted) == (float, 500)
-    with pytest.raises(ValueError, match=r"^eta_halved must be of type float, as its default None, got 'never'$"):
+    with pytest.raises(
+        ValueError, match=r"^eta_halved must be of type float, as its default None, got 'never'$"
+    ):
         pendulum.settings(eta_halved="never")
 
 
@@ -289,13 +316,19 @@ def test_where_nothing_is_the_default_a_number_is_wanted(value):
         ({"batch_size": "4.5"}, "batch_size must be of type int, as its default {batch_size}, got '4.5'"),
         ({"batch_size": 4.5}, "batch_size must be of type int, as its default {batch_size}, got 4.5"),
         ({"batch_size": True}, "batch_size must be of type int, as its default {batch_size}, got True"),
-        ({"batch_size": float("inf")}, "batch_size must be of type int, as its default {batch_size}, got inf"),
+        (
+            {"batch_size": float("inf")},
+            "batch_size must be of type int, as its default {batch_size}, got inf",
+        ),
         ({"batch_size": None}, "batch_size must be of type int, as its default {batch_size}, got None"),
         ({"eta": "fast"}, "eta must be of type float, as its default {eta}, got 'fast'"),
         ({"eta": True}, "eta must be of type float, as its default {eta}, got True"),
         ({"eta": [0.1]}, r"eta must be of type float, as its default {eta}, got \[0.1\]"),
         ({"eta": 10**400}, "eta must be of type float, as its default {eta}, got 1000*"),
-        ({"standardize": "maybe"}, "standardize must be of type bool, as its default {standardize}, got 'maybe'"),
+        (
+            {"standardize": "maybe"},
+            "standardize must be of type bool, as its default {standardize}, got 'maybe'",
+        ),
         ({"standardize": 1}, "standardize must be of type bool, as its default {standardize}, got 1"),
         ({"btch_size": 1}, "reinforce/cartpole has no setting 'btch_size'; did you mean batch_size.*"),
         ({"c": 1}, "reinforce/cartpole has no setting 'c'; there are {names}"),
@@ -310,8 +343,14 @@ def test_a_wrong_setting_is_refused_by_name(changed, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: recipes.get("reinforce/cartpol"), "^there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole"),
-        (lambda: recipes.get("reinforce/pogn"), "^there is no recipe 'reinforce/pogn'; did you mean reinforce/pong"),
+        (
+            lambda: recipes.get("reinforce/cartpol"),
+            "^there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole",
+        ),
+        (
+            lambda: recipes.get("reinforce/pogn"),
+            "^there is no recipe 'reinforce/pogn'; did you mean reinforce/pong",
+        ),
         (lambda: recipes.get("xyz"), f"^there is no recipe 'xyz'; there are {', '.join(recipes.RECIPES)}$"),
         (lambda: cartpole.build(0, eta=-1), "^eta must be a positive number, got -1.0$"),
         (lambda: cartpole.build(0, eta="nan"), "^eta must be a positive number, got nan$"),
@@ -319,11 +358,20 @@ def test_a_wrong_setting_is_refused_by_name(changed, message):
         (lambda: cartpole.build(0, n_hidden=0), "^n_hidden must be at least 1, got 0$"),
         (lambda: recipes.actor(None, -1), "^seed must be at least 0, got -1$"),
         (lambda: recipes.actor(cartpole, -1, greedy=True), "^seed must be at least 0, got -1$"),
-        (lambda: recipes.get("reinforce/pong").build(0, eta_halved=0), "^eta_halved must be positive, got 0$"),
-        (lambda: recipes.get("reinforce/pong").build(0, optimizer="adam"), "^optimizer must be one of Adam, RMSprop, got 'adam'$"),
+        (
+            lambda: recipes.get("reinforce/pong").build(0, eta_halved=0),
+            "^eta_halved must be positive, got 0$",
+        ),
+        (
+            lambda: recipes.get("reinforce/pong").build(0, optimizer="adam"),
+            "^optimizer must be one of Adam, RMSprop, got 'adam'$",
+        ),
         (lambda: cartpole.build(0, credit="to go"), "^credit must be one of total, to-go, got 'to go'$"),
         (lambda: cartpole.build(0, baseline="v"), "^baseline must be one of none, mean, others, got 'v'$"),
-        (lambda: recipes.get("reinforce/pong").build(0, spread=0), "^spread must be a positive number, got 0.0$"),
+        (
+            lambda: recipes.get("reinforce/pong").build(0, spread=0),
+            "^spread must be a positive number, got 0.0$",
+        ),
         (lambda: recipes.get("reinforce/pong").build(0, crop=80), "^crop must be from 0 to 79, got 80$"),
         (lambda: recipes.get("reinforce/pong").build(0, crop=-1), "^crop must be from 0 to 79, got -1$"),
         (lambda: recipes.get("reinforce/pong").build(0, n_envs=0), "^n_envs must be at least 1, got 0$"),

@@ -14,12 +14,12 @@ import pytest
 import torch
 from scipy import stats
 
-from pgcourse import checkpoints, recipes, records, sweeps
-from pgcourse.mdp import access_control
-from pgcourse.networks import SoftmaxPolicy
-from pgcourse.records import Record
-from pgcourse.tasks import Task
-from pgcourse.uncertainty import band, iqm
+from pgcourse.environments.tasks import Task
+from pgcourse.environments.worlds import access_control
+from pgcourse.experiments import checkpoints, recipes, records, sweeps
+from pgcourse.experiments.records import Record
+from pgcourse.maths.statistics import band, iqm
+from pgcourse.networks.policies import SoftmaxPolicy
 
 ROOT = Path(__file__).parents[1]
 NAME, CHANGED = "reinforce/cartpole", {"batch_size": 501}
@@ -66,7 +66,9 @@ def balancing():
 def test_finished_runs_are_found_by_name_and_settings(runs):
     loaded = records.load(NAME, runs, **CHANGED)
     assert [record.seed for record in loaded] == [0, 1, 2]
-    assert [str(record.folder) for record in loaded] == [record.folder.as_posix() for record in records.find(str(runs))]
+    assert [str(record.folder) for record in loaded] == [
+        record.folder.as_posix() for record in records.find(str(runs))
+    ]
     for record in loaded:
         assert record.finished
         assert record.label == "reinforce/cartpole batch_size=501"
@@ -78,7 +80,12 @@ def test_finished_runs_are_found_by_name_and_settings(runs):
 def test_runs_are_found_in_order_of_settings_and_seed(record, tmp_path):
     wanted = [("a", {}, 2), ("a", {}, 10), ("a", {"eta": 0.1}, 0), ("b", {}, 1)]
     for i, (name, changed, seed) in enumerate(reversed(wanted)):
-        rewritten(Record(shutil.copytree(record.folder, tmp_path / "many" / str(i))), recipe=name, changed=changed, seed=seed)
+        rewritten(
+            Record(shutil.copytree(record.folder, tmp_path / "many" / str(i))),
+            recipe=name,
+            changed=changed,
+            seed=seed,
+        )
     assert [(r.name, r.changed, r.seed) for r in records.find(tmp_path / "many")] == wanted
 
 
@@ -110,7 +117,9 @@ def test_the_policy_plays_as_recorded(record):
     assert verdict.low < verdict.played - verdict.recorded < verdict.high
     played = recipes.get(NAME).evaluate(record.policy(), 100, seed=1)
     assert verdict.played == played.mean()
-    assert str(verdict).startswith(f"recorded {record.score:.4g}, played again {played.mean():.4g}, difference ")
+    assert str(verdict).startswith(
+        f"recorded {record.score:.4g}, played again {played.mean():.4g}, difference "
+    )
     assert str(verdict).endswith(": agrees")
 
 
@@ -141,7 +150,9 @@ def test_the_verdict_is_students(record, seed):
     verdict, oracle = record.verify(int(n), seed), stats.ttest_ind(played, record.scores)
     assert verdict.p == pytest.approx(oracle.pvalue, rel=1e-9)
     assert (verdict.low, verdict.high) == pytest.approx(oracle.confidence_interval(0.95), rel=1e-9)
-    assert (verdict.played, verdict.recorded) == pytest.approx((played.mean(), record.scores.mean()), rel=1e-12)
+    assert (verdict.played, verdict.recorded) == pytest.approx(
+        (played.mean(), record.scores.mean()), rel=1e-12
+    )
 
 
 def test_a_few_lucky_episodes_are_no_disagreement(record):
@@ -189,7 +200,9 @@ def test_a_policy_kept_on_the_way_is_found_by_its_steps(record):
     assert record.kept() == [0, 2016]
     assert torch.equal(record.policy(2016).layers[0].weight, other.layers[0].weight.half().float())
     assert not torch.equal(record.policy().layers[0].weight, record.policy(2016).layers[0].weight)
-    with pytest.raises(ValueError, match=r"^n_steps must be one of \[0, 2016\], where the policy was kept, got 7$"):
+    with pytest.raises(
+        ValueError, match=r"^n_steps must be one of \[0, 2016\], where the policy was kept, got 7$"
+    ):
         record.policy(7)
 
 
@@ -199,11 +212,16 @@ def test_an_unfinished_run_is_found_but_not_loaded_and_has_no_score(record, tmp_
     assert not record.finished
     assert [r.folder for r in records.find(tmp_path)] == [record.folder]
     assert len(record.curve()["n_steps"])
-    message = f"^{record.folder} holds a run that has not finished; go on with: pgcourse resume {record.folder}$"
+    message = (
+        f"^{record.folder} holds a run that has not finished; go on with: pgcourse resume {record.folder}$"
+    )
     for call in (lambda: record.scores, lambda: record.greedy, lambda: record.score, record.verify):
         with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(ValueError, match=f"^there is no record of reinforce/cartpole batch_size=501 in {tmp_path}; there are none$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^there is no record of reinforce/cartpole batch_size=501 in {tmp_path}; there are none$",
+    ):
         records.load(NAME, tmp_path, **CHANGED)
 
 
@@ -214,13 +232,17 @@ def test_load_names_what_there_is_instead(runs):
         (lambda: records.load(NAME, runs, batch_size=502), f"{NAME} batch_size=502"),
         (lambda: records.load(NAME, runs, **CHANGED, eta=0.5), f"{NAME} batch_size=501 eta=0.5"),
     ]:
-        with pytest.raises(ValueError, match=f"^there is no record of {wanted} in {runs}; there are {NAME} batch_size=501$"):
+        with pytest.raises(
+            ValueError, match=f"^there is no record of {wanted} in {runs}; there are {NAME} batch_size=501$"
+        ):
             call()
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere", str(tmp_path)):
-        with pytest.raises(ValueError, match=f"^folder must hold a run, got {folder}, where there is no run.json$"):
+        with pytest.raises(
+            ValueError, match=f"^folder must hold a run, got {folder}, where there is no run.json$"
+        ):
             Record(folder)
     assert list(records.find(tmp_path)) == []
 
@@ -235,7 +257,9 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         lambda text: '"text"',
         lambda text: "{}",
         *[
-            lambda text, name=name: json.dumps({key: value for key, value in json.loads(text).items() if key != name})
+            lambda text, name=name: json.dumps(
+                {key: value for key, value in json.loads(text).items() if key != name}
+            )
             for name in ("recipe", "seed", "changed", "settings", "budget", "every")
         ],
     ],
@@ -287,14 +311,21 @@ def test_a_missing_curve_or_policy_is_named(record):
 def test_weights_of_another_network_are_named(record):
     path = record.folder / "policy.safetensors"
     checkpoints.save_weights(path, SoftmaxPolicy(4, 2, 32))
-    with pytest.raises(ValueError, match=rf"^{path} must hold weights layers.0.bias of shape \(64,\), got \(32,\)"):
+    with pytest.raises(
+        ValueError, match=rf"^{path} must hold weights layers.0.bias of shape \(64,\), got \(32,\)"
+    ):
         record.policy()
     checkpoints.save_weights(path, torch.nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=rf"^{path} must hold weights bias of shape None, got \(2,\) \(None: there is no such weight\)$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^{path} must hold weights bias of shape None, got \(2,\) \(None: there is no such weight\)$",
+    ):
         record.policy()
 
 
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-100], lambda data: b"\xff" * len(data)])
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:-100], lambda data: b"\xff" * len(data)]
+)
 def test_damaged_weights_are_named(record, damage):
     path = record.folder / "policy.safetensors"
     path.write_bytes(damage(path.read_bytes()))
@@ -303,7 +334,9 @@ def test_damaged_weights_are_named(record, damage):
 
 
 def test_a_run_of_a_recipe_that_is_gone_is_named(record):
-    with pytest.raises(ValueError, match=r"^there is no recipe 'reinforce/cartpoles'; did you mean reinforce/cartpole"):
+    with pytest.raises(
+        ValueError, match=r"^there is no recipe 'reinforce/cartpoles'; did you mean reinforce/cartpole"
+    ):
         rewritten(record, recipe="reinforce/cartpoles").verify()
     with pytest.raises(ValueError, match=r"^reinforce/cartpole has no setting 'momentum'"):
         rewritten(record, changed={"momentum": 0.9}).policy()
@@ -333,7 +366,11 @@ def recipe_now(monkeypatch, builder):
         (lambda task, seed, *, eta=0.5: None, ["batch_size: 501 recorded, None now"]),
         (
             lambda task, seed, *, rate=0.5: None,
-            ["batch_size: 501 recorded, None now", "eta: 0.5 recorded, None now", "rate: None recorded, 0.5 now"],
+            [
+                "batch_size: 501 recorded, None now",
+                "eta: 0.5 recorded, None now",
+                "rate: None recorded, 0.5 now",
+            ],
         ),
     ],
 )
@@ -364,14 +401,25 @@ def test_bands_are_those_of_the_evaluations(runs, record):
 
 def git(folder, *arguments):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"]
+    identity = [
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=x@example.org",
+        "-c",
+        "init.defaultBranch=main",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     command = ["git", "-C", str(folder), *identity, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout.strip()
 
 
 def copied(folder):
     shutil.copytree(
-        ROOT / "pgcourse", folder / "pgcourse", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.csv", "*.json")
+        ROOT / "pgcourse",
+        folder / "pgcourse",
+        ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.csv", "*.json"),
     )
     return folder
 
@@ -388,7 +436,13 @@ def repository(folder):
 def commit(folder, **environment):
     """What the copy of the package in a folder says in a process of its own."""
     code = "import pgcourse; from pgcourse.records import provenance; print(pgcourse.__file__); print(provenance()['commit'])"
-    options = {"cwd": folder, "env": os.environ | environment, "capture_output": True, "text": True, "check": True}
+    options = {
+        "cwd": folder,
+        "env": os.environ | environment,
+        "capture_output": True,
+        "text": True,
+        "check": True,
+    }
     where, found = subprocess.run([sys.executable, "-c", code], **options).stdout.split()
     assert Path(where).parents[1] == folder
     return None if found == "None" else found
@@ -396,7 +450,9 @@ def commit(folder, **environment):
 
 def test_provenance_is_of_this_environment():
     found = records.provenance()
-    assert found["versions"] == {name: version(name) for name in ("pgcourse", "torch", "gymnasium", "ale-py", "numpy")}
+    assert found["versions"] == {
+        name: version(name) for name in ("pgcourse", "torch", "gymnasium", "ale-py", "numpy")
+    }
     assert found["python"] == platform.python_version() == sys.version.split()[0]
     assert found["processor"].startswith(f"{os.cpu_count()} × ")
     assert len(found["processor"]) > len(f"{os.cpu_count()} × ")
@@ -404,7 +460,11 @@ def test_provenance_is_of_this_environment():
 
 
 def test_provenance_has_the_commit_of_this_checkout():
-    changed = [line for line in git(ROOT, "status", "--porcelain", "-uall", "pgcourse").splitlines() if line.endswith(".py")]
+    changed = [
+        line
+        for line in git(ROOT, "status", "--porcelain", "-uall", "pgcourse").splitlines()
+        if line.endswith(".py")
+    ]
     assert records.provenance()["commit"] == git(ROOT, "rev-parse", "HEAD") + ("+" if changed else "")
 
 
@@ -468,7 +528,9 @@ def test_five_seeds_of_cartpole_are_shipped():
     assert [record.seed for record in records.load(NAME)][:5] == [0, 1, 2, 3, 4]
 
 
-shipped = pytest.mark.parametrize("record", SHIPPED, ids=lambda record: record.folder.relative_to(records.SHIPPED).as_posix())
+shipped = pytest.mark.parametrize(
+    "record", SHIPPED, ids=lambda record: record.folder.relative_to(records.SHIPPED).as_posix()
+)
 
 
 @shipped
@@ -515,14 +577,20 @@ def test_a_shipped_record_lies_in_its_place_and_nothing_beside_it(record):
     changed = ",".join(f"{name}={value}" for name, value in record.changed.items())
     assert record.folder == records.SHIPPED / record.name / changed / f"seed-{record.seed}"
     kept = {f"policy-{n_steps:09d}.safetensors" for n_steps in record.kept()}
-    assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv", "policy.safetensors"} | kept
+    assert {path.name for path in record.folder.iterdir()} == {
+        "run.json",
+        "curve.csv",
+        "policy.safetensors",
+    } | kept
 
 
 @shipped
 def test_a_shipped_policy_plays_as_recorded(record):
     """A true record is called a lie once in a million."""
     task = recipes.get(record.name).task
-    quick = type(task) is Task and "mujoco" not in str(task.spec.entry_point)  # a game of Pong takes its time, and so does a robot
+    quick = type(task) is Task and "mujoco" not in str(
+        task.spec.entry_point
+    )  # a game of Pong takes its time, and so does a robot
     verdict = record.verify(100 if quick else 8)
     assert verdict.agrees, verdict
 
@@ -571,13 +639,26 @@ def test_recorded_queues_earn_within_one_per_cent_of_the_best_there_is():
     _, best = world.best_average()
     found = records.load("actor-critic/access-control")
     assert len(found) == 10
-    assert iqm([world.average(record.policy().w.detach().numpy()).r_bar for record in found]) >= 0.99 * best.r_bar
+    assert (
+        iqm([world.average(record.policy().w.detach().numpy()).r_bar for record in found])
+        >= 0.99 * best.r_bar
+    )
 
 
 COMPARED = list(records.find(records.COMPARED))
-BUDGETS = {"settings": 300_000, "credits": 300_000, "critics": 200_000, "horizons": 200_000, "layers": 3_000_000}
+BUDGETS = {
+    "settings": 300_000,
+    "credits": 300_000,
+    "critics": 200_000,
+    "horizons": 200_000,
+    "layers": 3_000_000,
+}
 BUDGETS |= {"parts": 10_000, "knobs": 10_000, "double": 50_000}
-BUDGETS |= {"dqn/cartpole": 100_000, "actor-critic/cartpole": 300_000, "reinforce/cartpole": 300_000}  # in ten
+BUDGETS |= {
+    "dqn/cartpole": 100_000,
+    "actor-critic/cartpole": 300_000,
+    "reinforce/cartpole": 300_000,
+}  # in ten
 BUDGETS |= {"dqn/acrobot": 100_000, "actor-critic/acrobot": 200_000, "reinforce/acrobot": 200_000}
 BUDGETS |= {"dqn/pong": 600_000, "actor-critic/pong": 600_000}
 
@@ -596,7 +677,9 @@ def test_settings_are_compared_over_three_seeds_and_one_at_a_time():
     assert all(group == [0, 1, 2] for group in groups.values()), groups
 
 
-@pytest.mark.parametrize(("name", "n_ways", "n_seeds"), [("reinforce/cartpole", 6, 10), ("reinforce/pong", 5, 5)])
+@pytest.mark.parametrize(
+    ("name", "n_ways", "n_seeds"), [("reinforce/cartpole", 6, 10), ("reinforce/pong", 5, 5)]
+)
 def test_ways_of_crediting_are_compared_and_nothing_else(name, n_ways, n_seeds):
     groups = {label: group for label, group in seeds("credits").items() if label.split()[0] == name}
     assert len(groups) == n_ways
@@ -613,16 +696,23 @@ def test_actor_critics_are_compared_field_by_field_over_three_seeds(folder, chan
     groups = seeds(folder)
     assert len(groups) == n_fields
     assert all(group == [0, 1, 2] for group in groups.values()), groups
-    assert {setting for record in records.find(records.COMPARED / folder) for setting in record.changed} == changed
+    assert {
+        setting for record in records.find(records.COMPARED / folder) for setting in record.changed
+    } == changed
 
 
-@pytest.mark.parametrize(("folder", "n_ways", "n_seeds"), [("parts", 4, 5), ("knobs", 25, 3), ("double", 1, 5)])
+@pytest.mark.parametrize(
+    ("folder", "n_ways", "n_seeds"), [("parts", 4, 5), ("knobs", 25, 3), ("double", 1, 5)]
+)
 def test_ddpg_is_compared_with_itself_but_for_a_part_or_a_knob(folder, n_ways, n_seeds):
     groups = seeds(folder)
     assert len(groups) == n_ways
     assert all(group == list(range(n_seeds)) for group in groups.values()), groups
     rates = {"eta", "eta_critic"}
-    assert all(len(record.changed) == 1 or set(record.changed) == rates for record in records.find(records.COMPARED / folder))
+    assert all(
+        len(record.changed) == 1 or set(record.changed) == rates
+        for record in records.find(records.COMPARED / folder)
+    )
 
 
 def test_who_is_compared_with_dqn_is_judged_as_often_and_has_as_large_a_network():
@@ -638,7 +728,9 @@ def test_who_is_compared_with_dqn_is_judged_as_often_and_has_as_large_a_network(
         assert (settings["n_hidden"], settings.get("n_layers")) == bodies[task]
 
 
-@pytest.mark.parametrize("record", COMPARED, ids=lambda record: record.folder.relative_to(records.COMPARED).as_posix())
+@pytest.mark.parametrize(
+    "record", COMPARED, ids=lambda record: record.folder.relative_to(records.COMPARED).as_posix()
+)
 def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
     assert record.finished
     assert record.stale() == []
@@ -650,7 +742,10 @@ def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
 
 def test_slopes_are_of_a_newborn_and_of_the_policies_that_were_kept():
     slopes = json.loads((records.COMPARED / "slopes.json").read_text("utf-8"))
-    assert list(dict.fromkeys(row["n_steps"] for row in slopes["rows"])) == [0, *records.load("reinforce/pong")[0].kept()]
+    assert list(dict.fromkeys(row["n_steps"] for row in slopes["rows"])) == [
+        0,
+        *records.load("reinforce/pong")[0].kept(),
+    ]
     assert len(slopes["made"]["commit"]) == 40
 
 

@@ -7,9 +7,9 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from pgcourse.networks import Policy
-from pgcourse.reinforce import Episode, Reinforce, objective
-from pgcourse.returns import reward_to_go
+from pgcourse.algorithms.reinforce import Episode, Reinforce, objective
+from pgcourse.maths.returns import reward_to_go
+from pgcourse.networks.policies import Policy
 
 
 class Signal(gymnasium.Env):
@@ -89,7 +89,9 @@ def test_update_takes_whole_episodes_and_loses_no_step():
         assert [len(e.r) for e in seen] == [3] * len(seen)
         assert 7 <= 3 * len(seen) < 7 + 3 * 4
         for e in seen:
-            assert ((e.s.argmax(axis=1) == e.a) == e.r).all()  # each reward belongs to its own state and action
+            assert (
+                (e.s.argmax(axis=1) == e.a) == e.r
+            ).all()  # each reward belongs to its own state and action
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,10 @@ def test_a_baseline_sees_the_credits_of_the_batch_and_is_subtracted():
         return np.full_like(G, 0.5)
 
     lengths = [3, 2, 1]
-    episodes = [Episode(np.eye(2)[[0, 1, 1]][:n], np.array([1, 0, 1])[:n], np.array([1.0, 2.0, 4.0])[:n], 0) for n in lengths]
+    episodes = [
+        Episode(np.eye(2)[[0, 1, 1]][:n], np.array([1, 0, 1])[:n], np.array([1.0, 2.0, 4.0])[:n], 0)
+        for n in lengths
+    ]
     algorithm = learner(credit=reward_to_go, baseline=baseline)
     algorithm._collect = lambda: episodes
     update = algorithm.update()
@@ -138,7 +143,9 @@ def test_stale_actions_are_those_under_way_at_the_last_update():
     """Four environments in step, three steps an episode: of 7 wanted, 12 come; nothing is under way. Out of step, it is."""
     algorithm = learner(batch_size=7)
     assert [algorithm.update().stale for _ in range(3)] == [0, 0, 0]
-    algorithm._open[0] = algorithm._open[0] + [(algorithm._s[0], 0, 0.0)] * 5  # as if one were five steps into an episode
+    algorithm._open[0] = (
+        algorithm._open[0] + [(algorithm._s[0], 0, 0.0)] * 5
+    )  # as if one were five steps into an episode
     update = algorithm.update()
     assert update.stale == 5 / (12 + 5)
     assert algorithm.update().stale == 0
@@ -230,9 +237,15 @@ def test_a_state_of_another_network_is_refused():
         (lambda: learner(eta=0), "eta must be a positive number, got 0"),
         (lambda: learner(eta=float("nan")), "eta must be a positive number, got nan"),
         (lambda: learner(batch_size=0), "batch_size must be at least 1, got 0"),
-        (lambda: Reinforce(signals(mode=AutoresetMode.NEXT_STEP), Linear()), "env must reset itself in the step that ends an episode"),
+        (
+            lambda: Reinforce(signals(mode=AutoresetMode.NEXT_STEP), Linear()),
+            "env must reset itself in the step that ends an episode",
+        ),
         (lambda: objective(torch.zeros(3), torch.zeros(3), 0), "n_episodes must be at least 1, got 0"),
-        (lambda: objective(torch.zeros(3), torch.zeros(3, 1), 1), r"G must have the shape of L, \(3,\), got \(3, 1\)"),
+        (
+            lambda: objective(torch.zeros(3), torch.zeros(3, 1), 1),
+            r"G must have the shape of L, \(3,\), got \(3, 1\)",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from scipy.stats import chi2
 
-from pgcourse import checkpoints
-from pgcourse.replay import Batch, Replay
+from pgcourse.algorithms.replay import Batch, Replay
+from pgcourse.experiments import checkpoints
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=150)
 shapes = st.lists(st.integers(1, 3), max_size=2).map(tuple)
@@ -22,9 +22,17 @@ def transitions(first, n, state_shape=(2,), action_shape=(1,)):
     k = np.arange(first, first + n)
 
     def numbered(numbers, shape):
-        return np.arange(np.prod(shape, dtype=int)).reshape(shape) / 8 + numbers.reshape(-1, *[1] * len(shape))
+        return np.arange(np.prod(shape, dtype=int)).reshape(shape) / 8 + numbers.reshape(
+            -1, *[1] * len(shape)
+        )
 
-    return Batch(numbered(k, state_shape), numbered(1000 + k, action_shape), 2000.0 + k, numbered(k + 1, state_shape), k % 3 == 0)
+    return Batch(
+        numbered(k, state_shape),
+        numbered(1000 + k, action_shape),
+        2000.0 + k,
+        numbered(k + 1, state_shape),
+        k % 3 == 0,
+    )
 
 
 def rows(batch):
@@ -68,7 +76,13 @@ class TestAdd:
         assert held(replay) == rows(transitions(before + n - 1000, 1000, state_shape))
 
     @pytest.mark.parametrize(
-        "kind", [np.asarray, np.ndarray.tolist, lambda x: np.asarray(x, np.float16), lambda x: np.asfortranarray(x)[:]]
+        "kind",
+        [
+            np.asarray,
+            np.ndarray.tolist,
+            lambda x: np.asarray(x, np.float16),
+            lambda x: np.asfortranarray(x)[:],
+        ],
     )
     def test_anything_that_is_an_array_will_do(self, kind):
         replay = Replay(4, (2,), (1,))
@@ -87,7 +101,10 @@ class TestAdd:
         s = np.arange(8, dtype=np.uint8).reshape(2, 2, 2) + 200
         replay.add(s, [1, 2], [0.5, -0.5], s + 10, [False, True])
         expected = Batch(np.uint8, np.int64, np.float32, np.uint8, np.bool_)
-        for batch in (replay.sample(2, np.random.default_rng(0)), Batch(*list(replay.state_dict().values())[1:])):
+        for batch in (
+            replay.sample(2, np.random.default_rng(0)),
+            Batch(*list(replay.state_dict().values())[1:]),
+        ):
             assert tuple(column.dtype for column in batch) == expected
         state = replay.state_dict()
         assert_array_equal(state["s"], s)
@@ -136,15 +153,25 @@ class TestAdd:
 
 class TestSample:
     @reproducible
-    @given(st.integers(1, 9), st.lists(st.integers(1, 12), min_size=1, max_size=5), shapes, shapes, st.integers(0, 2**32))
-    def test_it_draws_whole_transitions_of_those_it_holds(self, capacity, sizes, state_shape, action_shape, seed):
+    @given(
+        st.integers(1, 9),
+        st.lists(st.integers(1, 12), min_size=1, max_size=5),
+        shapes,
+        shapes,
+        st.integers(0, 2**32),
+    )
+    def test_it_draws_whole_transitions_of_those_it_holds(
+        self, capacity, sizes, state_shape, action_shape, seed
+    ):
         replay, rng, n = Replay(capacity, state_shape, action_shape), np.random.default_rng(seed), 0
         for size in sizes:
             replay.add(*transitions(n, size, state_shape, action_shape))
             n += size
             many = int(rng.integers(1, len(replay) + 1))
             batch = replay.sample(many, rng)
-            assert [column.shape for column in batch] == [(many, *shape) for shape in (state_shape, action_shape, (), state_shape, ())]
+            assert [column.shape for column in batch] == [
+                (many, *shape) for shape in (state_shape, action_shape, (), state_shape, ())
+            ]
             assert set(rows(batch)) <= set(held(replay))
 
     @pytest.mark.parametrize("n", [30, 50, 80], ids=["with room", "full", "full, and begun anew"])
@@ -187,14 +214,18 @@ class TestSample:
     @pytest.mark.parametrize(("n_seen", "n"), [(0, 1), (3, 0), (3, -1), (3, 4), (2000, 1001)])
     def test_no_more_are_drawn_than_there_are(self, n_seen, n):
         replay = filled(1000, n_seen)
-        with pytest.raises(ValueError, match=f"^n must be from 1 to what is remembered, {min(n_seen, 1000):,}, got {n}$"):
+        with pytest.raises(
+            ValueError, match=f"^n must be from 1 to what is remembered, {min(n_seen, 1000):,}, got {n}$"
+        ):
             replay.sample(n, np.random.default_rng(0))
 
 
 class TestState:
     @reproducible
     @given(st.integers(1, 9), st.integers(0, 25), st.integers(0, 25), st.integers(0, 12), shapes, shapes)
-    def test_it_goes_on_as_if_there_had_been_no_interruption(self, capacity, n, later, other, state_shape, action_shape):
+    def test_it_goes_on_as_if_there_had_been_no_interruption(
+        self, capacity, n, later, other, state_shape, action_shape
+    ):
         """Whatever the one that goes on has seen before."""
         one, two = Replay(capacity, state_shape, action_shape), Replay(capacity, state_shape, action_shape)
         one.add(*transitions(0, n, state_shape, action_shape))
@@ -203,7 +234,11 @@ class TestState:
         for replay in (one, two):
             replay.add(*transitions(n, later, state_shape, action_shape))
         assert (
-            held(two) == held(one) == rows(transitions(max(0, n + later - capacity), min(n + later, capacity), state_shape, action_shape))
+            held(two)
+            == held(one)
+            == rows(
+                transitions(max(0, n + later - capacity), min(n + later, capacity), state_shape, action_shape)
+            )
         )
         assert len(two) == len(one)
         if len(one):
@@ -211,7 +246,9 @@ class TestState:
             assert rows(batches[0]) == rows(batches[1])
 
     @pytest.mark.parametrize("n", [0, 3, 5, 13])
-    @pytest.mark.parametrize("types", [{}, {"state_type": np.uint8, "action_type": np.int64}, {"state_type": np.float64}], ids=str)
+    @pytest.mark.parametrize(
+        "types", [{}, {"state_type": np.uint8, "action_type": np.int64}, {"state_type": np.float64}], ids=str
+    )
     def test_it_goes_through_a_checkpoint(self, tmp_path, n, types):
         one, two = (Replay(5, (2,), (1,), **types) for _ in range(2))
         new = transitions(0, n)

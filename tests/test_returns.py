@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pgcourse.returns import (
+from pgcourse.maths.returns import (
     batch_mean,
     gae,
     leave_one_out,
@@ -27,7 +27,9 @@ from pgcourse.returns import (
 
 reproducible = settings(derandomize=True, deadline=None, max_examples=80)
 close = partial(assert_allclose, rtol=1e-12, atol=1e-11)
-rewards = arrays(float, array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=8), elements=st.floats(-10, 10))
+rewards = arrays(
+    float, array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=8), elements=st.floats(-10, 10)
+)
 gammas = st.floats(0, 1)
 
 
@@ -127,10 +129,22 @@ class TestBoth:
     @pytest.mark.parametrize(
         ("r", "message"),
         [
-            ([1, 0, -1], "r must be an array of floats (integers would cut off discounted returns), got int64"),
-            (np.ones(2, np.uint8), "r must be an array of floats (integers would cut off discounted returns), got uint8"),
-            ([True, False], "r must be an array of floats (integers would cut off discounted returns), got bool"),
-            ([1j], "r must be an array of floats (integers would cut off discounted returns), got complex128"),
+            (
+                [1, 0, -1],
+                "r must be an array of floats (integers would cut off discounted returns), got int64",
+            ),
+            (
+                np.ones(2, np.uint8),
+                "r must be an array of floats (integers would cut off discounted returns), got uint8",
+            ),
+            (
+                [True, False],
+                "r must be an array of floats (integers would cut off discounted returns), got bool",
+            ),
+            (
+                [1j],
+                "r must be an array of floats (integers would cut off discounted returns), got complex128",
+            ),
             (1.0, "r must have shape (T,) or (N, T), got a single number, 1.0"),
             ([0.0, np.nan], "r must be finite, got nan at (1,)"),
             ([np.inf], "r must be finite, got inf at (0,)"),
@@ -210,7 +224,9 @@ class TestBaselines:
         G, x, live = drawn
         expected = np.zeros(G.shape)
         for e, i in steps(live):
-            expected[e, i] = mean_of([G[at] for at in steps(live) if x[at] == x[e, i] and not (leave_out and at[0] == e)])
+            expected[e, i] = mean_of(
+                [G[at] for at in steps(live) if x[at] == x[e, i] and not (leave_out and at[0] == e)]
+            )
         close(mean_by_state(G, x, live, leave_out=leave_out), expected, strict=True)
 
     @reproducible
@@ -220,7 +236,8 @@ class TestBaselines:
         taken = [G[at] for at in steps(live)]
         if not taken:
             with pytest.raises(
-                ValueError, match=f"^G must hold the credit of at least one step, got none in shape {re.escape(str(G.shape))}$"
+                ValueError,
+                match=f"^G must hold the credit of at least one step, got none in shape {re.escape(str(G.shape))}$",
             ):
                 standardized(G, live)
             return
@@ -229,7 +246,9 @@ class TestBaselines:
         if min(taken) == max(taken):
             assert_array_equal(standardized(G, live), 0)
         elif deviation > 1e-6:
-            expected = [[(G[e, i] - b) / deviation * live[e, i] for i in range(G.shape[1])] for e in range(len(G))]
+            expected = [
+                [(G[e, i] - b) / deviation * live[e, i] for i in range(G.shape[1])] for e in range(len(G))
+            ]
             assert_allclose(standardized(G, live), expected, rtol=1e-6, atol=1e-8)
 
     @settings(reproducible, max_examples=20)
@@ -241,7 +260,9 @@ class TestBaselines:
         assert_array_equal(batch_mean(H, live), batch_mean(G, live))
         close(leave_one_out(H, live), leave_one_out(G, live))
         for leave_out in (False, True):
-            close(mean_by_state(H, y, live, leave_out=leave_out), mean_by_state(G, x, live, leave_out=leave_out))
+            close(
+                mean_by_state(H, y, live, leave_out=leave_out), mean_by_state(G, x, live, leave_out=leave_out)
+            )
         if live.any():
             assert_array_equal(standardized(H, live), standardized(G, live))
 
@@ -259,15 +280,33 @@ class TestBaselines:
 
     @pytest.mark.parametrize(
         "of",
-        [batch_mean, leave_one_out, partial(running_mean, 0.0), lambda G, live: mean_by_state(G, np.eye(2, dtype=int), live), standardized],
+        [
+            batch_mean,
+            leave_one_out,
+            partial(running_mean, 0.0),
+            lambda G, live: mean_by_state(G, np.eye(2, dtype=int), live),
+            standardized,
+        ],
     )
     @pytest.mark.parametrize(
         ("G", "live", "message"),
         [
-            ([[1, 2], [3, 4]], TAKEN, "G must be an array of floats (integers would cut off discounted returns), got int64"),
+            (
+                [[1, 2], [3, 4]],
+                TAKEN,
+                "G must be an array of floats (integers would cut off discounted returns), got int64",
+            ),
             ([[1.0, np.nan], [0.0, 0.0]], TAKEN, "G must be finite, got nan at (0, 1)"),
-            (np.ones((2, 2)), np.ones((2, 2)), "live must hold booleans, shape (2, 2), got float64 of shape (2, 2)"),
-            (np.ones((2, 2)), np.ones(2, bool), "live must hold booleans, shape (2, 2), got bool of shape (2,)"),
+            (
+                np.ones((2, 2)),
+                np.ones((2, 2)),
+                "live must hold booleans, shape (2, 2), got float64 of shape (2, 2)",
+            ),
+            (
+                np.ones((2, 2)),
+                np.ones(2, bool),
+                "live must hold booleans, shape (2, 2), got bool of shape (2,)",
+            ),
         ],
     )
     def test_bad_input_is_named(self, of, G, live, message):
@@ -276,7 +315,10 @@ class TestBaselines:
 
     @pytest.mark.parametrize("shape", [(3,), (1, 3)])
     def test_one_episode_has_no_others(self, shape):
-        with pytest.raises(ValueError, match=rf"^G must hold at least 2 episodes, shape \(N, T\), got shape {re.escape(str(shape))}$"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^G must hold at least 2 episodes, shape \(N, T\), got shape {re.escape(str(shape))}$",
+        ):
             leave_one_out(np.ones(shape), np.ones(shape, bool))
 
     @pytest.mark.parametrize("x", [np.zeros(3, int), np.zeros((2, 2)), np.full((2, 2), -1)])
@@ -323,7 +365,10 @@ class TestPadded:
     @pytest.mark.parametrize(
         ("episodes", "message"),
         [
-            ([[1, 2]], "episodes must be an array of floats (integers would cut off discounted returns), got int64"),
+            (
+                [[1, 2]],
+                "episodes must be an array of floats (integers would cut off discounted returns), got int64",
+            ),
             ([np.ones(2), np.ones((2, 1))], "episodes must be arrays of shape (T,), got one of shape (2, 1)"),
             ([np.ones(2), [np.nan]], "episodes must be finite, got nan at (0,)"),
         ],
@@ -354,9 +399,24 @@ class TestTDError:
         ("r", "v", "gamma", "message"),
         [
             ([1.0], [1.0], 1, "v must have shape (2,), one more step than r, got (1,)"),
-            (np.ones((2, 3)), np.ones((3, 3)), 1, "v must have shape (2, 4), one more step than r, got (3, 3)"),
-            ([1], [1.0, 0.0], 1, "r must be an array of floats (integers would cut off discounted returns), got int64"),
-            ([1.0], [1, 0], 1, "v must be an array of floats (integers would cut off discounted returns), got int64"),
+            (
+                np.ones((2, 3)),
+                np.ones((3, 3)),
+                1,
+                "v must have shape (2, 4), one more step than r, got (3, 3)",
+            ),
+            (
+                [1],
+                [1.0, 0.0],
+                1,
+                "r must be an array of floats (integers would cut off discounted returns), got int64",
+            ),
+            (
+                [1.0],
+                [1, 0],
+                1,
+                "v must be an array of floats (integers would cut off discounted returns), got int64",
+            ),
             ([1.0], [np.nan, 0], 1, "v must be finite, got nan at (0,)"),
             ([1.0], [1.0, 0.0], 2, "gamma must be in [0, 1], got 2"),
         ],
@@ -396,7 +456,9 @@ class TestAdvantages:
         delta = r + gamma * after - v
         expected = np.empty_like(r)
         for *row, i in np.ndindex(r.shape):
-            expected[*row, i] = returns_by_hand(r[*row], after[*row], over[*row], i, gamma)[:n][-1] - v[*row, i]
+            expected[*row, i] = (
+                returns_by_hand(r[*row], after[*row], over[*row], i, gamma)[:n][-1] - v[*row, i]
+            )
         close(n_step_advantage(delta, n, gamma, over=over), expected, strict=True)
 
     @reproducible
@@ -448,12 +510,18 @@ class TestAdvantages:
                 "delta must be an array of floats (integers would cut off discounted returns), got int64",
             ),
             (lambda: n_step_advantage(np.ones(3), 1, -1), "gamma must be in [0, 1], got -1"),
-            (lambda: n_step_advantage(np.ones(3), 1, over=np.zeros(3)), "over must hold booleans, shape (3,), got float64 of shape (3,)"),
+            (
+                lambda: n_step_advantage(np.ones(3), 1, over=np.zeros(3)),
+                "over must hold booleans, shape (3,), got float64 of shape (3,)",
+            ),
             (lambda: gae(np.ones(3), 1, 1.1), "lam must be in [0, 1], got 1.1"),
             (lambda: gae(np.ones(3), 1.1, 1), "gamma must be in [0, 1], got 1.1"),
             (lambda: gae(np.array([1, np.nan])), "delta must be finite, got nan at (1,)"),
             (lambda: gae(np.float64(1)), "delta must have shape (T,) or (N, T), got a single number, 1.0"),
-            (lambda: gae(np.ones(3), over=np.zeros(2, bool)), "over must hold booleans, shape (3,), got bool of shape (2,)"),
+            (
+                lambda: gae(np.ones(3), over=np.zeros(2, bool)),
+                "over must hold booleans, shape (3,), got bool of shape (2,)",
+            ),
         ],
     )
     def test_bad_input_is_named(self, call, message):

@@ -25,7 +25,9 @@ FLAGS = "no-sandbox disable-gpu disable-quic no-first-run disable-background-net
 def files(toc):
     """Yield the page names of a table of contents, the root first, in reading order."""
     if isinstance(toc, dict):
-        yield from (toc[key].removesuffix(".md").removesuffix(".ipynb") for key in ("root", "file") if key in toc)
+        yield from (
+            toc[key].removesuffix(".md").removesuffix(".ipynb") for key in ("root", "file") if key in toc
+        )
     for branch in toc.values() if isinstance(toc, dict) else toc if isinstance(toc, list) else []:
         yield from files(branch)
 
@@ -118,7 +120,9 @@ def site():
 def chromium():
     path = find()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[f"--{flag}" for flag in FLAGS.split()])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=[f"--{flag}" for flag in FLAGS.split()]
+        )
         yield browser
         browser.close()
 
@@ -135,9 +139,15 @@ def visit(name, site, chromium):
     page, trouble = context.new_page(), []
     page.on("console", lambda message: message.type == "error" and trouble.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: trouble.append(f"script: {error}"))
-    page.on("request", lambda r: r.url.startswith((site, "data:", "blob:")) or trouble.append(f"third party: {r.url}"))
+    page.on(
+        "request",
+        lambda r: r.url.startswith((site, "data:", "blob:")) or trouble.append(f"third party: {r.url}"),
+    )
     page.on("requestfailed", lambda request: trouble.append(f"failed: {request.url[:200]} {request.failure}"))
-    page.on("response", lambda response: response.status >= 400 and trouble.append(f"{response.status}: {response.url}"))
+    page.on(
+        "response",
+        lambda response: response.status >= 400 and trouble.append(f"{response.status}: {response.url}"),
+    )
     page.goto(f"{site}{name}.html")
     page.evaluate(READY)
     yield SimpleNamespace(page=page, trouble=trouble)
@@ -153,7 +163,11 @@ def test_every_link_leads_somewhere(name):
             continue
         target = file.parent / unquote(url.path) if url.path else file
         target = (target / "index.html" if target.is_dir() else target).resolve()
-        if not target.is_relative_to(SITE) or not target.is_file() or (url.fragment and unquote(url.fragment) not in anchors(target)):
+        if (
+            not target.is_relative_to(SITE)
+            or not target.is_file()
+            or (url.fragment and unquote(url.fragment) not in anchors(target))
+        ):
             dead.append(link["href"])
     assert dead == []
 
@@ -169,10 +183,19 @@ def test_every_image_loads_and_says_what_it_shows(visit):
 def test_every_exercise_of_a_notebook_is_a_box_with_its_solution(name):
     """Five of a notebook are five boxes, each with an address, and five solutions that lead to them."""
     notebook, page = ROOT / f"{name}.ipynb", parse(SITE / f"{name}.html")
-    text = "".join("".join(cell["source"]) + "\n" for cell in json.loads(notebook.read_text("utf-8"))["cells"]) if notebook.exists() else ""
-    addresses = [f"exercise-{number.replace('.', '-')}" for number in re.findall(r"^\*\*(\d\.\d)\*\* ", text, flags=re.M)]
+    text = (
+        "".join("".join(cell["source"]) + "\n" for cell in json.loads(notebook.read_text("utf-8"))["cells"])
+        if notebook.exists()
+        else ""
+    )
+    addresses = [
+        f"exercise-{number.replace('.', '-')}"
+        for number in re.findall(r"^\*\*(\d\.\d)\*\* ", text, flags=re.M)
+    ]
     assert [box["id"] for box in page.select(".exercise")] == addresses
-    assert [link["href"] for link in page.select(".solution > .admonition-title > a")] == [f"#{address}" for address in addresses]
+    assert [link["href"] for link in page.select(".solution > .admonition-title > a")] == [
+        f"#{address}" for address in addresses
+    ]
 
 
 @pytest.mark.parametrize("width", [375, 1000, 1200, 1280])
@@ -252,7 +275,12 @@ def test_it_is_light(name, site, chromium):
     """All that it loads before anybody moves, as small as servers make it: under 1.5 MB."""
     with chromium.new_context() as context:
         page, paths = context.new_page(), set()
-        page.on("request", lambda request: request.url.startswith(site) and paths.add(unquote(urlsplit(request.url).path).lstrip("/")))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(site) and paths.add(unquote(urlsplit(request.url).path).lstrip("/"))
+            ),
+        )
         page.goto(f"{site}{name}.html", wait_until="networkidle")
     assert 200_000 < sum(len(gzip.compress((SITE / path).read_bytes())) for path in paths) < 1_500_000
 

@@ -20,11 +20,13 @@ import numpy as np
 import psutil
 import pytest
 
-from pgcourse import checkpoints, recipes, sweeps
-from pgcourse.records import find
-from pgcourse.tasks import Task
+from pgcourse.environments.tasks import Task
+from pgcourse.experiments import checkpoints, recipes, sweeps
+from pgcourse.experiments.records import find
 
-resource = pytest.importorskip("resource", reason="needs signals and limits on resources, which Windows has not")
+resource = pytest.importorskip(
+    "resource", reason="needs signals and limits on resources, which Windows has not"
+)
 
 WAIT = 120  # seconds, for anything; on a busy machine nothing here takes a quarter of that
 SETTINGS = {"eta": 0.0005, "gamma": 0.95, "batch_size": 200, "n_hidden": 8, "n_envs": 8, "standardize": True}
@@ -35,7 +37,18 @@ FILES = ["curve.csv", "policy.safetensors", "run.json"]
 
 def command(folder, *more):
     sets = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
-    return ["run", "reinforce/cartpole", "--steps", 10_000, "--every", 2_000, *sets, "--folder", folder, *more]
+    return [
+        "run",
+        "reinforce/cartpole",
+        "--steps",
+        10_000,
+        "--every",
+        2_000,
+        *sets,
+        "--folder",
+        folder,
+        *more,
+    ]
 
 
 @contextlib.contextmanager
@@ -45,8 +58,14 @@ def processes():
 
     def start(*words, program=("-m", "pgcourse"), **options):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        heed = signal.signal(signal.SIGINT, signal.default_int_handler)  # where pytest is in the background, children would ignore Ctrl-C
-        started.append(subprocess.Popen([sys.executable, *program, *map(str, words)], start_new_session=True, **(pipes | options)))
+        heed = signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # where pytest is in the background, children would ignore Ctrl-C
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *program, *map(str, words)], start_new_session=True, **(pipes | options)
+            )
+        )
         signal.signal(signal.SIGINT, heed)
         return started[-1]
 
@@ -97,7 +116,9 @@ def end(process):
     """Wait for a process to end; return its exit code, what it wrote, and whether some of its group are left."""
     out, err = process.communicate(timeout=WAIT)
     limit = time.monotonic() + 20
-    while (left := any(map(functools.partial(belongs, process.pid), psutil.process_iter()))) and time.monotonic() < limit:
+    while (
+        left := any(map(functools.partial(belongs, process.pid), psutil.process_iter()))
+    ) and time.monotonic() < limit:
         time.sleep(0.02)
     return process.returncode, out, err, left
 
@@ -111,7 +132,10 @@ def belongs(group, process):
 
 def begun(folder):
     """The folders of runs that have a checkpoint and no result."""
-    return sorted({p.parent for p in Path(folder).rglob("checkpoint-*.safetensors")} - {r.folder for r in find(folder) if r.finished})
+    return sorted(
+        {p.parent for p in Path(folder).rglob("checkpoint-*.safetensors")}
+        - {r.folder for r in find(folder) if r.finished}
+    )
 
 
 def outcome(record):
@@ -124,7 +148,11 @@ def outcome(record):
     clock = rows[0].index("seconds")
     about = {name: value for name, value in record.about.items() if name != "sessions"}
     about["result"] = {name: value for name, value in about["result"].items() if name != "seconds"}
-    return about, [row[:clock] + row[clock + 1 :] for row in rows], (record.folder / "policy.safetensors").read_bytes()
+    return (
+        about,
+        [row[:clock] + row[clock + 1 :] for row in rows],
+        (record.folder / "policy.safetensors").read_bytes(),
+    )
 
 
 def outcomes(folder):
@@ -134,7 +162,9 @@ def outcomes(folder):
 @pytest.fixture(scope="module")
 def peace(tmp_path_factory):
     """Three runs that nothing happened to."""
-    return sweeps.run("reinforce/cartpole", seeds=3, **LONG, jobs=1, progress=False, folder=tmp_path_factory.mktemp("peace"))
+    return sweeps.run(
+        "reinforce/cartpole", seeds=3, **LONG, jobs=1, progress=False, folder=tmp_path_factory.mktemp("peace")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +214,9 @@ def test_after_ctrl_c_it_says_how_to_go_on_and_leaves_no_process(tmp_path, start
     program, verb, where = shlex.split(said.partition("or with: ")[2])
     assert (program, verb) == ("pgcourse", "resume")
     if jobs == 1:
-        assert re.match(rf"Stopped at step [\d,]+; the last checkpoint is {checkpoints.latest(begun(folder)[0])}\.", said)
+        assert re.match(
+            rf"Stopped at step [\d,]+; the last checkpoint is {checkpoints.latest(begun(folder)[0])}\.", said
+        )
         assert [outcome(record) for record in sweeps.resume(where, jobs=1, progress=False)] == expected[:1]
     else:
         assert Path(where) in begun(folder)[0].parents
@@ -215,7 +247,11 @@ def test_two_that_are_started_at_once_make_one_record(tmp_path, start, expected)
 def holder(folder, processes):
     """The one of some processes that has the lock of a run: it keeps it open, while the others look at it for a moment now and then."""
     for _ in range(1000):
-        have = [p for p in processes if any(f.path == str(folder / ".lock") for f in psutil.Process(p.pid).open_files())]
+        have = [
+            p
+            for p in processes
+            if any(f.path == str(folder / ".lock") for f in psutil.Process(p.pid).open_files())
+        ]
         if len(have) == 1:
             return have[0]
         time.sleep(0.003)
@@ -235,11 +271,18 @@ def test_in_parallel_it_comes_out_the_same(tmp_path, expected, capsys):
 def test_policies_that_are_kept_change_nothing_and_are_those_that_were_judged(tmp_path, expected, jobs):
     """The last is the one that came out, in fewer bits; the others differ from it and from each other."""
     for record, undisturbed in zip(
-        sweeps.run("reinforce/cartpole", seeds=3, **LONG, keep=True, jobs=jobs, progress=False, folder=tmp_path), expected, strict=True
+        sweeps.run(
+            "reinforce/cartpole", seeds=3, **LONG, keep=True, jobs=jobs, progress=False, folder=tmp_path
+        ),
+        expected,
+        strict=True,
     ):
         judged, _ = record.evaluations()
         assert record.kept() == judged.tolist()
-        policies = [np.concatenate([w.detach().numpy().ravel() for w in record.policy(n).parameters()]) for n in [*record.kept(), None]]
+        policies = [
+            np.concatenate([w.detach().numpy().ravel() for w in record.policy(n).parameters()])
+            for n in [*record.kept(), None]
+        ]
         first, *_, last, final = policies
         np.testing.assert_allclose(last, final, rtol=2**-4, atol=2**-10)
         assert np.abs(first - final).max() > 0.02
@@ -271,16 +314,29 @@ def test_after_many_that_are_done_the_rest_is_done_in_parallel(tmp_path, peace):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_if_some_runs_fail_the_others_are_finished_first(tmp_path, jobs):
     """One setting is not allowed; with the other, weights leave the numbers there are."""
-    call = {"settings": {"eta": [-1, 0.001, 1e39]}, "seeds": 2, "folder": tmp_path} | SHORT | {"steps": 5000, "jobs": jobs}
+    call = (
+        {"settings": {"eta": [-1, 0.001, 1e39]}, "seeds": 2, "folder": tmp_path}
+        | SHORT
+        | {"steps": 5000, "jobs": jobs}
+    )
     for _ in range(2):
         with pytest.raises(RuntimeError) as error:
             sweeps.run("reinforce/cartpole", **call)
-        failed = [f"{tmp_path}/reinforce/cartpole/eta={eta}/seed-{seed}: " for eta in (-1.0, 1e39) for seed in (0, 1)]
+        failed = [
+            f"{tmp_path}/reinforce/cartpole/eta={eta}/seed-{seed}: "
+            for eta in (-1.0, 1e39)
+            for seed in (0, 1)
+        ]
         reason = "eta must be a positive number, got -1.0\n"
-        assert str(error.value).startswith(f"4 of 6 runs failed:\n{failed[0]}{reason}{failed[1]}{reason}{failed[2]}")
+        assert str(error.value).startswith(
+            f"4 of 6 runs failed:\n{failed[0]}{reason}{failed[1]}{reason}{failed[2]}"
+        )
         assert f"\n{failed[3]}" in str(error.value)
         finished = [record for record in find(tmp_path) if record.finished]
-        assert [(record.changed, record.seed) for record in finished] == [({"eta": 0.001}, 0), ({"eta": 0.001}, 1)]
+        assert [(record.changed, record.seed) for record in finished] == [
+            ({"eta": 0.001}, 0),
+            ({"eta": 0.001}, 1),
+        ]
         for record in finished:
             outcome(record)
     with pytest.raises(RuntimeError, match=r"^4 of 6 runs failed:\n"):
@@ -308,7 +364,10 @@ def test_every_combination_runs_once_and_not_again(tmp_path):
     call = {"seeds": [3, 0, 3], "settings": tried, "folder": tmp_path} | SHORT
     done = sweeps.run("reinforce/cartpole", **call)
     assert [(r.changed, r.seed) for r in done] == [
-        (changed | {"batch_size": size}, seed) for changed in ({"n_hidden": 8}, {}) for size in (50, 60) for seed in (3, 0)
+        (changed | {"batch_size": size}, seed)
+        for changed in ({"n_hidden": 8}, {})
+        for size in (50, 60)
+        for seed in (3, 0)
     ]
     assert done[0].folder == tmp_path / "reinforce/cartpole/batch_size=50,n_hidden=8/seed-3"
     assert done[-1].folder == tmp_path / "reinforce/cartpole/batch_size=60/seed-0"
@@ -317,16 +376,22 @@ def test_every_combination_runs_once_and_not_again(tmp_path):
         outcome(record)
         assert record.about["settings"] == default | record.changed
         assert len(record.scores) == sweeps.N_EPISODES
-        assert [list(session) for session in record.about["sessions"]] == [["began", "commit", "versions", "python", "processor"]]
+        assert [list(session) for session in record.about["sessions"]] == [
+            ["began", "commit", "versions", "python", "processor"]
+        ]
     files = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()}
     again = sweeps.run("reinforce/cartpole", **call)
     assert [r.about for r in again] == [r.about for r in done]
-    assert [r.about for r in sweeps.resume(tmp_path, jobs=1, progress=False)] == [r.about for r in find(tmp_path)]
+    assert [r.about for r in sweeps.resume(tmp_path, jobs=1, progress=False)] == [
+        r.about for r in find(tmp_path)
+    ]
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()} == files
 
 
 def test_the_recipes_own_settings_have_a_folder_without_a_name(tmp_path):
-    [record] = sweeps.run("reinforce/cartpole", seeds=np.arange(1, 2), steps=np.int64(50), progress=False, folder=tmp_path)
+    [record] = sweeps.run(
+        "reinforce/cartpole", seeds=np.arange(1, 2), steps=np.int64(50), progress=False, folder=tmp_path
+    )
     assert record.folder == tmp_path / "reinforce/cartpole/seed-1"
     assert record.changed == {}
     assert record.about["budget"] == [50, "steps"]
@@ -352,7 +417,10 @@ def test_what_it_left_when_killed_after_the_result_is_cleared_by_the_next_call(t
 def test_a_folder_holds_a_run_with_one_budget(tmp_path, other, message):
     [record] = sweeps.run("reinforce/cartpole", folder=tmp_path, **SHORT)
     before = outcome(record)
-    with pytest.raises(ValueError, match=f"^{record.folder} holds a run with {message}; choose another folder, or delete this one$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^{record.folder} holds a run with {message}; choose another folder, or delete this one$",
+    ):
         sweeps.run("reinforce/cartpole", folder=tmp_path, **(SHORT | other))
     assert outcome(record) == before
 
@@ -374,7 +442,11 @@ class Disturbed(Task):
 @contextlib.contextmanager
 def disturbed(monkeypatch, at, happen):
     with monkeypatch.context() as patch:
-        patch.setitem(recipes.RECIPES, "reinforce/cartpole", recipes.get("reinforce/cartpole")._replace(task=Disturbed(at, happen)))
+        patch.setitem(
+            recipes.RECIPES,
+            "reinforce/cartpole",
+            recipes.get("reinforce/cartpole")._replace(task=Disturbed(at, happen)),
+        )
         yield
 
 
@@ -419,7 +491,9 @@ def test_whatever_is_being_written_when_the_disk_is_full_nothing_is_lost(
     [record] = find(tmp_path)
     assert re.search(message.format(record.folder), str(error.value))
     there = sorted(record.folder.glob("*.safetensors"))
-    assert [checkpoints.load(path).keys() for path in there if path.name != "policy.safetensors"] == [{"algorithm", "now"}] * n_checkpoints
+    assert [checkpoints.load(path).keys() for path in there if path.name != "policy.safetensors"] == [
+        {"algorithm", "now"}
+    ] * n_checkpoints
     assert not list(record.folder.glob(".*.part"))
     sweeps.run("reinforce/cartpole", **call)
     assert outcomes(tmp_path) == expected[:1]
@@ -447,14 +521,23 @@ def test_where_it_may_not_write_it_says_so_and_loses_nothing(monkeypatch, expect
 
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         folder = Path(name)
-        with unwritable(folder), pytest.raises(PermissionError, match=f"Permission denied: '{folder}/reinforce'"):
+        with (
+            unwritable(folder),
+            pytest.raises(PermissionError, match=f"Permission denied: '{folder}/reinforce'"),
+        ):
             sweeps.run("reinforce/cartpole", **call, folder=folder)
         assert not list(folder.iterdir())
-        with disturbed(monkeypatch, 3, stop), pytest.raises(KeyboardInterrupt, match=r"^stopped at step 4,.* Go on with the same call"):
+        with (
+            disturbed(monkeypatch, 3, stop),
+            pytest.raises(KeyboardInterrupt, match=r"^stopped at step 4,.* Go on with the same call"),
+        ):
             sweeps.run("reinforce/cartpole", **call, folder=folder)
         [record] = find(folder)
         before = {p: p.read_bytes() for p in record.folder.iterdir()}
-        with unwritable(record.folder), pytest.raises(PermissionError, match=f"Permission denied: '{record.folder}/"):
+        with (
+            unwritable(record.folder),
+            pytest.raises(PermissionError, match=f"Permission denied: '{record.folder}/"),
+        ):
             sweeps.run("reinforce/cartpole", **call, folder=folder)
         assert {p: p.read_bytes() for p in record.folder.iterdir()} == before
         sweeps.run("reinforce/cartpole", **call, folder=folder)
@@ -476,7 +559,9 @@ def test_a_folder_that_is_a_file_is_an_error(tmp_path, jobs):
 def unreachable():
     """Two that look for a scheduler in vain, started early because that takes ten seconds."""
     with processes() as start, tempfile.TemporaryDirectory() as folder:
-        yield [start(*command(folder, "--scheduler", address)) for address in ("tcp://127.0.0.1:1", "nonsense")]
+        yield [
+            start(*command(folder, "--scheduler", address)) for address in ("tcp://127.0.0.1:1", "nonsense")
+        ]
 
 
 @pytest.fixture
@@ -485,20 +570,43 @@ def cluster(tmp_path, start):
 
     def dask(*words, log):
         with log.open("w") as stderr:
-            return start(*words, "--no-dashboard", program=("-m", "dask"), stdout=subprocess.DEVNULL, stderr=stderr)
+            return start(
+                *words, "--no-dashboard", program=("-m", "dask"), stdout=subprocess.DEVNULL, stderr=stderr
+            )
 
     file = tmp_path / "scheduler.json"
-    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", 0, "--scheduler-file", file, log=tmp_path / "scheduler.log")
-    address = json.loads(until(lambda: file.exists() and (text := file.read_text()).endswith("}") and text, scheduler))["address"]
+    scheduler = dask(
+        "scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        0,
+        "--scheduler-file",
+        file,
+        log=tmp_path / "scheduler.log",
+    )
+    address = json.loads(
+        until(lambda: file.exists() and (text := file.read_text()).endswith("}") and text, scheduler)
+    )["address"]
     logs = [tmp_path / "worker-0.log", tmp_path / "worker-1.log"]
-    options = ["--host", "127.0.0.1", "--nthreads", 1, "--no-nanny", "--local-directory", tmp_path / "scratch"]
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--nthreads",
+        1,
+        "--no-nanny",
+        "--local-directory",
+        tmp_path / "scratch",
+    ]
     workers = [dask("worker", address, *options, log=log) for log in logs]
     for worker, log in zip(workers, logs, strict=True):
         until(lambda log=log: "Registered to" in log.read_text(), worker, interval=0.05)
     return address, workers
 
 
-def test_on_a_cluster_a_worker_is_killed_and_another_does_its_run(tmp_path, start, unreachable, cluster, expected):
+def test_on_a_cluster_a_worker_is_killed_and_another_does_its_run(
+    tmp_path, start, unreachable, cluster, expected
+):
     address, workers = cluster
     process = start(*command(tmp_path / "runs", "--seeds", 3, "--scheduler", address))
     [folder, *_] = until(lambda: begun(tmp_path / "runs"), process)
@@ -515,7 +623,11 @@ def test_on_a_cluster_a_worker_is_killed_and_another_does_its_run(tmp_path, star
 
 
 def test_where_no_scheduler_listens_it_is_an_error(unreachable):
-    for process, reason in zip(unreachable, ["Timed out trying to connect to tcp://127.0.0.1:1 after 10 s", "missing port"], strict=True):
+    for process, reason in zip(
+        unreachable,
+        ["Timed out trying to connect to tcp://127.0.0.1:1 after 10 s", "missing port"],
+        strict=True,
+    ):
         code, out, err, some_left = end(process)
         assert (code, out) == (1, "")
         assert f"Error: {reason}" in err
@@ -535,7 +647,10 @@ def test_where_no_scheduler_listens_it_is_an_error(unreachable):
         ({"jobs": 0}, "jobs must be at least 1, got 0"),
         ({"judge": 0}, "judge must be at least 1, got 0"),
         ({"settings": {"etta": 1}}, "reinforce/cartpole has no setting 'etta'; did you mean eta"),
-        ({"settings": {"batch_size": [10, 0.5]}}, "batch_size must be of type int, as its default .*, got 0.5"),
+        (
+            {"settings": {"batch_size": [10, 0.5]}},
+            "batch_size must be of type int, as its default .*, got 0.5",
+        ),
     ],
 )
 def test_bad_input_is_named_before_anything_runs(tmp_path, options, message):
@@ -545,7 +660,9 @@ def test_bad_input_is_named_before_anything_runs(tmp_path, options, message):
 
 
 def test_there_is_no_such_recipe(tmp_path):
-    with pytest.raises(ValueError, match=r"^there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole"):
+    with pytest.raises(
+        ValueError, match=r"^there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole"
+    ):
         sweeps.run("reinforce/cartpol", folder=tmp_path)
     with pytest.raises(ValueError, match=f"^folder must hold a run, got {tmp_path}, where there is none$"):
         sweeps.resume(tmp_path)
@@ -554,4 +671,6 @@ def test_there_is_no_such_recipe(tmp_path):
 def test_a_cluster_without_dask_names_the_line_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ValueError, match=r"^scheduler needs Dask; install it with: pip install distributed$"):
-        sweeps.run("reinforce/cartpole", steps=1000, folder=tmp_path, scheduler="tcp://127.0.0.1:1", progress=False)
+        sweeps.run(
+            "reinforce/cartpole", steps=1000, folder=tmp_path, scheduler="tcp://127.0.0.1:1", progress=False
+        )

@@ -9,9 +9,18 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from pgcourse import pong, recipes
-from pgcourse.mdp import access_control
-from pgcourse.tasks import LONGEST, EndlessTask, PendulumTask, PongTask, QueueTask, SuiteTask, Task
+from pgcourse.environments import pong
+from pgcourse.environments.tasks import (
+    LONGEST,
+    EndlessTask,
+    PendulumTask,
+    PongTask,
+    QueueTask,
+    SuiteTask,
+    Task,
+)
+from pgcourse.environments.worlds import access_control
+from pgcourse.experiments import recipes
 
 
 def upright(s):
@@ -34,7 +43,9 @@ def up(x):
 
 @pytest.fixture(autouse=True)
 def no_screen(monkeypatch):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")  # for films draw with SDL; and what a test sets is taken back
+    monkeypatch.setenv(
+        "SDL_VIDEODRIVER", "dummy"
+    )  # for films draw with SDL; and what a test sets is taken back
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +124,9 @@ def test_a_film_shows_an_episode_from_its_first_state_to_its_last():
 
 
 def test_films_of_a_seed_are_the_same_and_of_another_are_not():
-    films = [np.array(list(itertools.islice(Task("CartPole-v1").film(leaning, seed), 10))) for seed in (1, 1, 2)]
+    films = [
+        np.array(list(itertools.islice(Task("CartPole-v1").film(leaning, seed), 10))) for seed in (1, 1, 2)
+    ]
     assert (films[0] == films[1]).all()
     assert (films[0] != films[2]).any()
 
@@ -138,7 +151,7 @@ def test_a_film_of_pong_is_one_game(game):
 
 
 def test_a_rally_without_end_is_cut(monkeypatch):
-    monkeypatch.setattr("pgcourse.tasks.LONGEST", 2)
+    monkeypatch.setattr("pgcourse.environments.tasks.LONGEST", 2)
     assert len(list(PongTask("PongDeterministic-v4").film(up, seed=4))) == 2 * PongTask.fps
 
 
@@ -205,7 +218,9 @@ def test_a_knock_changes_the_speed_and_nothing_else():
         n_knocks = 0
         for _ in range(n):
             quiet.envs[0].unwrapped.state = knocked.envs[0].unwrapped.state.copy()
-            (s, r, terminated, truncated, _), (expected, r_expected, *_) = (env.step(swinging(s)) for env in (knocked, quiet))
+            (s, r, terminated, truncated, _), (expected, r_expected, *_) = (
+                env.step(swinging(s)) for env in (knocked, quiet)
+            )
             assert (s[:, :2] == expected[:, :2]).all()
             assert r == r_expected
             assert abs(s[0, 2]) <= 8
@@ -259,7 +274,9 @@ def test_states_of_the_suite_can_be_seen_otherwise():
     (bare, _), (seen, _) = (env.reset(seed=1) for env in envs)
     for _ in range(300):
         assert (seen.shape, seen.dtype) == ((2, *envs[1].single_observation_space.shape), bare.dtype)
-        expected = np.column_stack([np.cos(bare[:, 0]), np.sin(bare[:, 0]), bare[:, 1], 20 * bare[:, 2:4], bare[:, 4:] / 2])
+        expected = np.column_stack(
+            [np.cos(bare[:, 0]), np.sin(bare[:, 0]), bare[:, 1], 20 * bare[:, 2:4], bare[:, 4:] / 2]
+        )
         np.testing.assert_allclose(seen, expected, rtol=1e-12)
         (bare, *_), (seen, *_) = (env.step(np.tile([0.3, 0.0], (2, 1))) for env in envs)
     assert (bare[:, 0] > 2 * np.pi).all()
@@ -283,17 +300,22 @@ def test_old_models_are_used_in_silence(capfd, caplog, tmp_path, monkeypatch):
     assert caplog.messages == ["nan in qacc"]
 
 
-@pytest.mark.parametrize("task", [Task("HalfCheetah-v5"), SuiteTask("cartpole", "swingup")], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "task", [Task("HalfCheetah-v5"), SuiteTask("cartpole", "swingup")], ids=lambda task: task.name
+)
 def test_what_is_missing_is_named(task, monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    install = r"pip install 'pgcourse\[control\]'" + (", and pip install --no-deps dm-control" if sys.version_info >= (3, 13) else "")
+    install = r"pip install 'pgcourse\[control\]'" + (
+        ", and pip install --no-deps dm-control" if sys.version_info >= (3, 13) else ""
+    )
     with pytest.raises(RuntimeError, match=rf"^{task.name} needs more than pgcourse itself: {install} \("):
         task.make(1)
     assert Task("Pendulum-v1").play(swinging, 1, 0) < 0
 
 
 @pytest.mark.parametrize(
-    ("set_up", "found", "gl"), [({}, "libEGL.so.1", "egl"), ({}, None, "off"), ({"MUJOCO_GL": "osmesa"}, "x", "osmesa")]
+    ("set_up", "found", "gl"),
+    [({}, "libEGL.so.1", "egl"), ({}, None, "off"), ({"MUJOCO_GL": "osmesa"}, "x", "osmesa")],
 )
 def test_mujoco_draws_without_a_display(set_up, found, gl, monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
@@ -309,9 +331,18 @@ def test_mujoco_draws_without_a_display(set_up, found, gl, monkeypatch):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Task("CartPol-v1"), "^name must be that of an environment of Gymnasium, got 'CartPol-v1': .*CartPole"),
-        (lambda: Task("CartPole-v9"), "^name must be that of an environment of Gymnasium, got 'CartPole-v9': Environment version `v9`"),
-        (lambda: Task(""), "^name must be that of an environment of Gymnasium, got '': Malformed environment ID"),
+        (
+            lambda: Task("CartPol-v1"),
+            "^name must be that of an environment of Gymnasium, got 'CartPol-v1': .*CartPole",
+        ),
+        (
+            lambda: Task("CartPole-v9"),
+            "^name must be that of an environment of Gymnasium, got 'CartPole-v9': Environment version `v9`",
+        ),
+        (
+            lambda: Task(""),
+            "^name must be that of an environment of Gymnasium, got '': Malformed environment ID",
+        ),
         (lambda: Task("CartPole-v1").make(0), "^n_envs must be at least 1, got 0$"),
         (lambda: Task("CartPole-v1").play(leaning, 0, 0), "^n_episodes must be at least 1, got 0$"),
         (lambda: Task("CartPole-v1").play(leaning, 1, -1), "^seed must be at least 0, got -1$"),
@@ -319,7 +350,10 @@ def test_mujoco_draws_without_a_display(set_up, found, gl, monkeypatch):
         (lambda: EndlessTask("Pendulum-v1", 0), "^n_steps must be at least 1, got 0$"),
         (lambda: EndlessTask("Pendulum-v1", 1, -1), "^settled must be at least 0, got -1$"),
         (lambda: EndlessTask("Pendulum-v1", 1).make(0), "^n_envs must be at least 1, got 0$"),
-        (lambda: EndlessTask("Pendulum-v1", 1).play(swinging, 0, 0), "^n_episodes must be at least 1, got 0$"),
+        (
+            lambda: EndlessTask("Pendulum-v1", 1).play(swinging, 0, 0),
+            "^n_episodes must be at least 1, got 0$",
+        ),
         (lambda: PendulumTask(1, knocks=1.5), r"^knocks must be in \[0, 1\], got 1.5$"),
         (lambda: PendulumTask(0), "^n_steps must be at least 1, got 0$"),
         (lambda: QueueTask(0), "^n_steps must be at least 1, got 0$"),
@@ -331,7 +365,10 @@ def test_mujoco_draws_without_a_display(set_up, found, gl, monkeypatch):
         (lambda: PongTask("ALE/Pong-v5").play(up, 0, 0), "^n_episodes must be at least 1, got 0$"),
         (lambda: PongTask("ALE/Pong-v5").play(up, 1, -1), "^seed must be at least 0, got -1$"),
         (lambda: next(PongTask("ALE/Pong-v5").film(up, -1)), "^seed must be at least 0, got -1$"),
-        (lambda: PongTask("Breakout").make(1), "^game must be one of PongDeterministic-v4, ALE/Pong-v5, got 'Breakout'$"),
+        (
+            lambda: PongTask("Breakout").make(1),
+            "^game must be one of PongDeterministic-v4, ALE/Pong-v5, got 'Breakout'$",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pgcourse.uncertainty import Band, Interval, band, interval, iqm, probability_of_improvement
+from pgcourse.maths.statistics import Band, Interval, band, interval, iqm, probability_of_improvement
 
 numbers = st.floats(-1e6, 1e6)
 few = st.lists(st.integers(0, 4).map(float), min_size=2, max_size=7)  # so few values that there are ties
@@ -21,7 +21,9 @@ def by_sorting(scores):
 def by_loop(tasks, statistic, n=20_000, seed=12345):
     """A stratified bootstrap: each task's runs drawn anew from its own, one resample after another."""
     rng = np.random.default_rng(seed)
-    return np.sort([statistic(np.concatenate([rng.choice(task, len(task)) for task in tasks])) for _ in range(n)])
+    return np.sort(
+        [statistic(np.concatenate([rng.choice(task, len(task)) for task in tasks])) for _ in range(n)]
+    )
 
 
 def random_state():
@@ -52,7 +54,9 @@ def test_one_run_that_went_astray_does_not_move_the_iqm():
     assert iqm([1, 2, 3, 4, 5]) == iqm([1, 2, 3, 4, 1e9]) == 3
 
 
-@pytest.mark.parametrize(("statistic", "alone"), [(iqm, by_sorting), (np.mean, np.mean), (np.median, np.median)])
+@pytest.mark.parametrize(
+    ("statistic", "alone"), [(iqm, by_sorting), (np.mean, np.mean), (np.median, np.median)]
+)
 @pytest.mark.parametrize("level", [0.95, 0.6])
 def test_interval_is_that_of_a_bootstrap_written_as_a_loop(statistic, alone, level):
     """The share of the loop's resamples below an end is compared with what it should be, p. Both have their Monte Carlo error, of variance
@@ -62,7 +66,10 @@ def test_interval_is_that_of_a_bootstrap_written_as_a_loop(statistic, alone, lev
     found, tail = interval(*tasks, statistic=statistic, level=level, n_resamples=20_000), (1 - level) / 2
     loop = by_loop(tasks, alone)
     tolerance = 6 * np.sqrt(2 * tail * (1 - tail) / 20_000)
-    for end, share in [(found.low, tail), (found.high, 1 - tail)]:  # with so few runs, resamples repeat: hence below, and not above
+    for end, share in [
+        (found.low, tail),
+        (found.high, 1 - tail),
+    ]:  # with so few runs, resamples repeat: hence below, and not above
         assert (loop < end - 1e-12).mean() <= share + tolerance
         assert (loop <= end + 1e-12).mean() >= share - tolerance
     assert found.middle == pytest.approx(alone(np.concatenate(tasks)))
@@ -96,7 +103,10 @@ def test_interval_is_seeded_and_leaves_the_global_generator_alone():
 
 
 def test_a_higher_level_gives_a_wider_interval():
-    widths = [found.high - found.low for found in (interval(normal(12), level=level) for level in (0.5, 0.8, 0.95, 0.99))]
+    widths = [
+        found.high - found.low
+        for found in (interval(normal(12), level=level) for level in (0.5, 0.8, 0.95, 0.99))
+    ]
     assert widths == sorted(widths)
     assert widths[0] < widths[-1] / 2
 
@@ -108,7 +118,10 @@ def test_95_percent_intervals_of_the_mean_of_30_runs_hold_the_truth_nearly_as_of
     n, trials = 30, 1000
     nominal = 1 - 2 * stats.t.sf(stats.norm.ppf(0.975) * np.sqrt((n - 1) / n), n - 1)
     assert nominal == pytest.approx(0.936, abs=0.001)
-    intervals = [interval(normal(n, seed=seed), statistic=np.mean, n_resamples=1000, seed=seed) for seed in range(trials)]
+    intervals = [
+        interval(normal(n, seed=seed), statistic=np.mean, n_resamples=1000, seed=seed)
+        for seed in range(trials)
+    ]
     held = sum(found.low <= 0 <= found.high for found in intervals)
     assert stats.binom.ppf(5e-8, trials, nominal) <= held <= stats.binom.isf(5e-8, trials, nominal)
 
@@ -127,7 +140,9 @@ def test_interval_of_the_probability_of_improvement_resamples_both():
     x, y = normal(8, middle=0.5), normal(11, seed=1)
     found = probability_of_improvement(x, y, n_resamples=20_000)
     rng = np.random.default_rng(5)
-    loop = np.array([(rng.choice(x, 8)[:, None] > rng.choice(y, 11)).mean() for _ in range(20_000)])  # x and y have no value in common
+    loop = np.array(
+        [(rng.choice(x, 8)[:, None] > rng.choice(y, 11)).mean() for _ in range(20_000)]
+    )  # x and y have no value in common
     for end, share in [(found.low, 0.025), (found.high, 0.975)]:
         assert (loop < end - 1e-12).mean() <= share + 0.0094
         assert (loop <= end + 1e-12).mean() >= share - 0.0094
@@ -146,10 +161,15 @@ def test_band_reads_curves_of_other_grids_off_their_straight_lines():
     """Lines v = c·x, whatever steps they are given at; from where the last begins to where the first ends."""
     rng = np.random.default_rng(0)
     slopes, grids = [1.0, 2.0, 3.0, 40.0], [np.sort(rng.uniform(5, 95, 20)) for _ in range(4)]
-    grids = [np.array([first, *grid, last]) for grid, first, last in zip(grids, (0, 1, 2, 3), (100, 99, 98, 97), strict=True)]
+    grids = [
+        np.array([first, *grid, last])
+        for grid, first, last in zip(grids, (0, 1, 2, 3), (100, 99, 98, 97), strict=True)
+    ]
     found = band([(x, c * x) for c, x in zip(slopes, grids, strict=True)])
     np.testing.assert_allclose(found.steps, np.linspace(3, 97, 100))
-    np.testing.assert_allclose(found.middle, 2.5 * found.steps)  # the lowest and the highest quarter are left out
+    np.testing.assert_allclose(
+        found.middle, 2.5 * found.steps
+    )  # the lowest and the highest quarter are left out
     assert (found.low >= found.steps - 1e-9).all()
     assert (found.high <= 40 * found.steps + 1e-9).all()
 
@@ -178,30 +198,78 @@ def test_a_band_is_four_arrays_of_one_length():
     ("call", "message"),
     [
         (lambda: iqm([]), r"^scores must hold at least one number, and finite ones, got \[\]$"),
-        (lambda: iqm([1, np.nan]), r"^scores must hold at least one number, and finite ones, got \[ 1. nan\]$"),
-        (lambda: iqm([1, np.inf]), r"^scores must hold at least one number, and finite ones, got \[ 1. inf\]$"),
+        (
+            lambda: iqm([1, np.nan]),
+            r"^scores must hold at least one number, and finite ones, got \[ 1. nan\]$",
+        ),
+        (
+            lambda: iqm([1, np.inf]),
+            r"^scores must hold at least one number, and finite ones, got \[ 1. inf\]$",
+        ),
         (lambda: interval(), "^scores must be given for at least one task, got none$"),
-        (lambda: interval([1]), r"^scores must have shape \(n_runs,\) with at least 2 runs, got shape \(1,\)$"),
-        (lambda: interval([1, 2], [3]), r"^scores must have shape \(n_runs,\) with at least 2 runs, got shape \(1,\)$"),
-        (lambda: interval([[1, 2], [3, 4]]), r"^scores must have shape \(n_runs,\) with at least 2 runs, got shape \(2, 2\)$"),
-        (lambda: interval([1, np.nan]), r"^scores must hold at least one number, and finite ones, got \[ 1. nan\]$"),
+        (
+            lambda: interval([1]),
+            r"^scores must have shape \(n_runs,\) with at least 2 runs, got shape \(1,\)$",
+        ),
+        (
+            lambda: interval([1, 2], [3]),
+            r"^scores must have shape \(n_runs,\) with at least 2 runs, got shape \(1,\)$",
+        ),
+        (
+            lambda: interval([[1, 2], [3, 4]]),
+            r"^scores must have shape \(n_runs,\) with at least 2 runs, got shape \(2, 2\)$",
+        ),
+        (
+            lambda: interval([1, np.nan]),
+            r"^scores must hold at least one number, and finite ones, got \[ 1. nan\]$",
+        ),
         (lambda: interval([1, 2], level=0), "^level must be between 0 and 1, got 0$"),
         (lambda: interval([1, 2], level=1), "^level must be between 0 and 1, got 1$"),
         (lambda: interval([1, 2], level=95), "^level must be between 0 and 1, got 95$"),
         (lambda: interval([1, 2], level=np.nan), "^level must be between 0 and 1, got nan$"),
         (lambda: interval([1, 2], n_resamples=0), "^n_resamples must be at least 1, got 0$"),
-        (lambda: probability_of_improvement([1], [1, 2]), r"^x must have shape \(n_runs,\) with at least 2 runs, got shape \(1,\)$"),
-        (lambda: probability_of_improvement([1, 2], [1]), r"^y must have shape \(n_runs,\) with at least 2 runs, got shape \(1,\)$"),
-        (lambda: probability_of_improvement([1, 2], [1, np.inf]), r"^y must hold at least one number, and finite ones, got \[ 1. inf\]$"),
-        (lambda: probability_of_improvement([1, 2], [1, 2], level=-1), "^level must be between 0 and 1, got -1$"),
+        (
+            lambda: probability_of_improvement([1], [1, 2]),
+            r"^x must have shape \(n_runs,\) with at least 2 runs, got shape \(1,\)$",
+        ),
+        (
+            lambda: probability_of_improvement([1, 2], [1]),
+            r"^y must have shape \(n_runs,\) with at least 2 runs, got shape \(1,\)$",
+        ),
+        (
+            lambda: probability_of_improvement([1, 2], [1, np.inf]),
+            r"^y must hold at least one number, and finite ones, got \[ 1. inf\]$",
+        ),
+        (
+            lambda: probability_of_improvement([1, 2], [1, 2], level=-1),
+            "^level must be between 0 and 1, got -1$",
+        ),
         (lambda: band([([0, 1], [0, 1])]), "^curves must be of at least 2 runs, got 1$"),
-        (lambda: band([([0, 1], [0, 1]), ([1, 2], [0, 1])]), "^curves must overlap, got one that begins at 1 and one that ends at 1$"),
-        (lambda: band([([0, 1000], [0, 1]), ([2000, 3000], [0, 1])]), "begins at 2,000 and one that ends at 1,000$"),
-        (lambda: band([([0, 1], [0, np.nan])] * 2), r"^curves must hold at least one number, and finite ones, got \[ 0. nan\]$"),
+        (
+            lambda: band([([0, 1], [0, 1]), ([1, 2], [0, 1])]),
+            "^curves must overlap, got one that begins at 1 and one that ends at 1$",
+        ),
+        (
+            lambda: band([([0, 1000], [0, 1]), ([2000, 3000], [0, 1])]),
+            "begins at 2,000 and one that ends at 1,000$",
+        ),
+        (
+            lambda: band([([0, 1], [0, np.nan])] * 2),
+            r"^curves must hold at least one number, and finite ones, got \[ 0. nan\]$",
+        ),
         (lambda: band([([0, 1], [0, 1])] * 2, level=2), "^level must be between 0 and 1, got 2$"),
-        (lambda: band([([], []), ([0, 1], [0, 1])]), r"^curves must hold at least one number, and finite ones, got \[\]$"),
-        (lambda: band([([0, 1], [0]), ([0, 1], [0, 1])]), "^curves must be of steps and as many values, got 2 and 1$"),
-        (lambda: band([([2, 0], [0, 1]), ([0, 1], [0, 1])]), r"^curves must have ascending steps, got \[2. 0.\]$"),
+        (
+            lambda: band([([], []), ([0, 1], [0, 1])]),
+            r"^curves must hold at least one number, and finite ones, got \[\]$",
+        ),
+        (
+            lambda: band([([0, 1], [0]), ([0, 1], [0, 1])]),
+            "^curves must be of steps and as many values, got 2 and 1$",
+        ),
+        (
+            lambda: band([([2, 0], [0, 1]), ([0, 1], [0, 1])]),
+            r"^curves must have ascending steps, got \[2. 0.\]$",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

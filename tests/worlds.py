@@ -6,7 +6,7 @@ from math import exp
 import numpy as np
 from hypothesis import strategies as st
 
-from pgcourse.mdp import MDP
+from pgcourse.environments.mdp import MDP
 
 KINDS = ("horizon", "discount", "both", "proper", "forward")
 
@@ -27,7 +27,9 @@ def worlds(draw, kinds=KINDS, most_states=5, most_actions=3, longest=5):
     gamma = draw(st.floats(0, 0.95)) if kind in ("discount", "both") else 1.0
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
 
-    goal = np.array([rng.integers(min(s + 1, S - 1), S) for s in np.repeat(np.arange(S), K)]).reshape(S, K)  # further on, if possible
+    goal = np.array([rng.integers(min(s + 1, S - 1), S) for s in np.repeat(np.arange(S), K)]).reshape(
+        S, K
+    )  # further on, if possible
     chances = rng.exponential(size=(S, K, S)) * (rng.random((S, K, S)) < share)
     absorbing = np.arange(S) >= S - n_absorbing
     if kind == "forward":
@@ -69,13 +71,20 @@ def values_and_visits_by_hand(world, w):
 
     def Q(V):
         return [
-            [goes_on[s] * (world.r[s, a] + sum(world.gamma * world.P[s, a, t] * V[t] for t in range(S))) for a in range(K)]
+            [
+                goes_on[s] * (world.r[s, a] + sum(world.gamma * world.P[s, a, t] * V[t] for t in range(S)))
+                for a in range(K)
+            ]
             for s in range(S)
         ]
 
     if world.horizon is None:
         return V[-1], np.array(Q(V[-1])), d[-1]
-    return np.array(V[::-1]), np.array([Q(V) for V in [*V[-2::-1], np.zeros(S)]]), np.diff([np.zeros(S), *d], axis=0)
+    return (
+        np.array(V[::-1]),
+        np.array([Q(V) for V in [*V[-2::-1], np.zeros(S)]]),
+        np.diff([np.zeros(S), *d], axis=0),
+    )
 
 
 def episodes_by_hand(world, w):

@@ -9,14 +9,24 @@ from pathlib import Path
 
 KEPT = tuple(f"{Path(__file__).resolve().parents[2] / name}{os.sep}" for name in ("pgcourse", "book"))
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-PATHS = {"open": 1, "os.mkdir": 1, "os.remove": 1, "os.rmdir": 1, "os.rename": 2, "os.symlink": 2, "os.truncate": 1}  # how many are given
+PATHS = {
+    "open": 1,
+    "os.mkdir": 1,
+    "os.remove": 1,
+    "os.rmdir": 1,
+    "os.rename": 2,
+    "os.symlink": 2,
+    "os.truncate": 1,
+}  # how many are given
 
 
 def refuse(event, arguments):
     if event not in PATHS or (event == "open" and not arguments[2] & WRITING):
         return
     for path in arguments[: PATHS[event]]:
-        if isinstance(path, str | bytes | os.PathLike) and os.path.realpath(os.fsdecode(path)).startswith(KEPT):
+        if isinstance(path, str | bytes | os.PathLike) and os.path.realpath(os.fsdecode(path)).startswith(
+            KEPT
+        ):
             raise PermissionError(f"{event} of {os.fsdecode(path)}, which is to be left as it is")
 
 

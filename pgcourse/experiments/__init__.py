@@ -1,0 +1,1 @@
+"""Training, recipes, sweeps over seeds and settings, and the recorded runs."""

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: likelihoods, returns, estimators and statistics, without environments or networks."""

@@ -1,0 +1,1 @@
+"""Policies and value functions: tables, multilayer perceptrons, and networks that see pixels."""

@@ -1,0 +1,1 @@
+"""What the book shows and asks: exercises, sliders, plots and videos."""
