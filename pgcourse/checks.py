@@ -1,1 +1,94 @@
-"""Checks of arguments: each raises a ``ValueError`` that names the argument, its value and what is allowed."""
+"""Checks of arguments: each raises a ``ValueError`` that names the argument, the value and what is allowed."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def positive(**numbers: float) -> None:
+    """Each number must be positive and finite."""
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} must be a positive number, got {number}")
+
+
+def at_least(minimum: float, **numbers: float | None) -> None:
+    """Each number must be at least ``minimum`` and finite; None is skipped."""
+    for name, number in numbers.items():
+        if number is not None and not minimum <= number < math.inf:
+            raise ValueError(f"{name} must be at least {minimum}, got {number}")
+
+
+def whole(minimum: int, **numbers: float | None) -> None:
+    """Each number must be whole and at least ``minimum``; None is skipped."""
+    for name, number in numbers.items():
+        if number is not None and not (number >= minimum and number % 1 == 0):
+            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {number}")
+
+
+def fraction(**numbers: float) -> None:
+    """Each number must be from 0 to 1."""
+    for name, number in numbers.items():
+        if not 0 <= number <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {number}")
+
+
+def one_of(allowed: Iterable[Any], **values: Any) -> None:
+    """Each value must be one of those allowed."""
+    allowed = list(allowed)
+    for name, value in values.items():
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+
+
+def finite(**arrays: Any) -> None:
+    """Each array must hold finite numbers only."""
+    for name, array in arrays.items():
+        if not (ok := np.isfinite(array)).all():
+            raise ValueError(f"{name} must be finite, got {np.asarray(array)[~ok][0]}")
+
+
+def floats(name: str, values: Any) -> np.ndarray:
+    """Return an array of finite floats with at least one axis, shape (..., T)."""
+    array = np.asarray(values)
+    if not np.issubdtype(array.dtype, np.floating):
+        reason = "integers would cut off discounted returns"
+        raise ValueError(f"{name} must be an array of floats ({reason}), got {array.dtype}")
+    if array.ndim == 0:
+        raise ValueError(f"{name} must have shape (T,) or (N, T), got a single number, {array}")
+    if not (ok := np.isfinite(array)).all():
+        at = tuple(np.argwhere(~ok)[0].tolist())
+        raise ValueError(f"{name} must be finite, got {array[~ok][0]} at {at}")
+    return array
+
+
+def booleans(shape: tuple[int, ...], *, default: bool, **arrays: Any) -> np.ndarray:
+    """Return the one array given: booleans of this shape; None stands for ``default`` everywhere."""
+    [(name, values)] = arrays.items()
+    array = np.full(shape, default) if values is None else np.asarray(values)
+    if array.dtype != bool or array.shape != shape:
+        got = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"{name} must hold booleans, shape {shape}, got {got}")
+    return array
+
+
+def same_shape(**arrays: Any) -> None:
+    """All arrays or tensors must have the shape of the first."""
+    (first, like), *others = arrays.items()
+    for name, array in others:
+        if array.shape != like.shape:
+            raise ValueError(
+                f"{name} must have the shape of {first}, {tuple(like.shape)}, got {tuple(array.shape)}"
+            )
+
+
+def same_step_autoreset(env: Any) -> None:
+    """The vector environment must reset itself in the step that ends an episode."""
+    from gymnasium.vector import AutoresetMode
+
+    if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
+        raise ValueError(
+            f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}"
+        )
