@@ -1,10 +1,27 @@
-"""Checks of arguments: each raises a ``ValueError`` that names the argument, the value and what is allowed."""
+"""Checks of arguments. Each raises a ``ValueError`` that names the argument, the value and the range."""
 
+from __future__ import annotations
+
+import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from gymnasium.spaces import Box, Space
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+T = TypeVar("T")
+
+
+class HasSpaces(Protocol):
+    """What is asked of a vector environment here."""
+
+    metadata: dict
+    single_action_space: Space
 
 
 def positive(**numbers: float) -> None:
@@ -35,7 +52,7 @@ def fraction(**numbers: float) -> None:
             raise ValueError(f"{name} must be in [0, 1], got {number}")
 
 
-def one_of(allowed: Iterable[Any], **values: Any) -> None:
+def one_of(allowed: Iterable[object], **values: object) -> None:
     """Each value must be one of those allowed."""
     allowed = list(allowed)
     for name, value in values.items():
@@ -43,14 +60,14 @@ def one_of(allowed: Iterable[Any], **values: Any) -> None:
             raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
 
 
-def finite(**arrays: Any) -> None:
+def finite(**arrays: ArrayLike) -> None:
     """Each array must hold finite numbers only."""
     for name, array in arrays.items():
         if not (ok := np.isfinite(array)).all():
             raise ValueError(f"{name} must be finite, got {np.asarray(array)[~ok][0]}")
 
 
-def floats(name: str, values: Any) -> np.ndarray:
+def floats(name: str, values: ArrayLike) -> np.ndarray:
     """Return an array of finite floats with at least one axis, shape (..., T)."""
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):
@@ -64,7 +81,7 @@ def floats(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def booleans(shape: tuple[int, ...], *, default: bool, **arrays: Any) -> np.ndarray:
+def booleans(shape: tuple[int, ...], *, default: bool, **arrays: ArrayLike | None) -> np.ndarray:
     """Return the one array given: booleans of this shape; None stands for ``default`` everywhere."""
     [(name, values)] = arrays.items()
     array = np.full(shape, default) if values is None else np.asarray(values)
@@ -74,7 +91,7 @@ def booleans(shape: tuple[int, ...], *, default: bool, **arrays: Any) -> np.ndar
     return array
 
 
-def same_shape(**arrays: Any) -> None:
+def same_shape(**arrays: np.ndarray | Tensor) -> None:
     """All arrays or tensors must have the shape of the first."""
     (first, like), *others = arrays.items()
     for name, array in others:
@@ -84,7 +101,7 @@ def same_shape(**arrays: Any) -> None:
             )
 
 
-def same_step_autoreset(env: Any) -> None:
+def same_step_autoreset(env: HasSpaces) -> None:
     """The vector environment must reset itself in the step that ends an episode."""
     from gymnasium.vector import AutoresetMode
 
@@ -92,3 +109,29 @@ def same_step_autoreset(env: Any) -> None:
         raise ValueError(
             f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}"
         )
+
+
+def bounded_actions(env: HasSpaces) -> Box:
+    """Return the action space, which must be a box of real numbers between bounds, shape (D,)."""
+    from gymnasium.spaces import Box
+
+    space = env.single_action_space
+    real = isinstance(space, Box) and np.issubdtype(space.dtype, np.floating)
+    if not (isinstance(space, Box) and real and space.is_bounded() and len(space.shape) == 1):
+        raise ValueError(f"env must take actions of real numbers between bounds, shape (D,), got {space}")
+    return space
+
+
+def discrete_actions(env: HasSpaces) -> int:
+    """Return the number K of actions, which must be 0…K−1."""
+    from gymnasium.spaces import Discrete
+
+    space = env.single_action_space
+    if not isinstance(space, Discrete) or space.start:
+        raise ValueError(f"env must take the actions 0 to K - 1, got {space}")
+    return int(space.n)
+
+
+def setting(default: T, help: str) -> T:
+    """Return a field of a frozen config: its default, and in its metadata what it means."""
+    return dataclasses.field(default=default, metadata={"help": help})

@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: likelihoods, returns, estimators and statistics, without environments or networks."""
+"""Arrays in, arrays out: likelihoods, returns, TD errors, estimators and statistics, nothing else."""

@@ -1,368 +1,202 @@
-"""What an action is credited with: the return of its episode, or only what came after it; less a baseline, or not.
+"""Returns, baselines and the surrogate objective: what the score of each action is multiplied by.
 
-Total return         G  = Σⱼ γʲ rⱼ          the same for every step of the episode          (slides 23, 26)
-Reward-to-go         Gᵢ = Σⱼ≥ᵢ γʲ⁻ⁱ rⱼ      what step i can still have influenced           (slides 45–47)
-With a baseline      Gᵢ − b                 how much better than expected that was          (slides 48–50)
-TD error             δᵢ = rᵢ + γ vᵢ₊₁ − vᵢ  the same, after one step instead of many        (slide 56)
-n-step, λ            Σⱼ γʲ δᵢ₊ⱼ, Σⱼ (γλ)ʲ δᵢ₊ⱼ        and after anything between the two       (slides 58–59)
+Total return       G  = Σₖ γᵏ rₖ           the same for every step of the episode          (slides 23, 26)
+Reward-to-go       Gₜ = Σₖ≥ₜ γᵏ⁻ᵗ rₖ       only rewards that the action can influence      (slides 45–47)
+With a baseline    Gₜ − b                  how much better than expected the return was    (slides 48–50)
 
-All take arrays of one episode, shape (T,), or of several, shape (N, T), where the shorter ones are padded; ``live`` then says which
-steps were taken.
+TD errors and the advantage estimates made of them are in ``td``. Every array holds one episode, shape (T,),
+or several, shape (N, T), padded. ``mask`` is true for steps that were taken and false for padding.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from pgcourse import checks
 
-def total_return(r, gamma=1.0):
-    """Return the episode's total reward, once for each of its steps.
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
 
-    G = Σⱼ γʲ rⱼ        j = 0, 1, …
+    Array = TypeVar("Array", np.ndarray, Tensor)
+    Steps = Float[np.ndarray, "*batch T"]  # a number for each step
+    Mask = Bool[np.ndarray, "*batch T"]
+    Indices = Int[np.ndarray, "*batch T"]
+
+
+def total_return(r: Steps, gamma: float = 1.0) -> Steps:
+    """Return the discounted return of the episode, once for each of its steps.
+
+    G = Σₖ γᵏ rₖ        k = 0, 1, …
 
     Args:
         r: rewards of one episode, shape (T,), or of several padded with zeros, shape (N, T); float.
         gamma: discount per step, 0 ≤ γ ≤ 1.
-
-    Returns:
-        Float array like ``r``, constant along its last axis.
-
-    Raises:
-        ValueError: if ``r`` holds integers or non-finite values, or has no axis, or ``gamma`` is outside [0, 1].
 
     Slides 23, 26 and 47; Williams (1992), section 4.
     """
-    r = _floats("r", r)
-    weights = _discount(gamma) ** np.arange(r.shape[-1], dtype=r.dtype)
+    r = checks.floats("r", r)
+    checks.fraction(gamma=gamma)
+    weights = float(gamma) ** np.arange(r.shape[-1], dtype=r.dtype)
     return np.broadcast_to((r * weights).sum(axis=-1, keepdims=True), r.shape).copy()
 
 
-def reward_to_go(r, gamma=1.0, *, from_start=False):
-    """Return the discounted reward from each step to the end of its episode.
+def reward_to_go(r: Steps, gamma: float = 1.0, *, discount_from_start: bool = False) -> Steps:
+    """Return the discounted sum of the rewards from each step to the end of its episode.
 
-    Gᵢ = rᵢ + γ Gᵢ₊₁ = Σⱼ≥ᵢ γʲ⁻ⁱ rⱼ        from the start: γⁱ Gᵢ = Σⱼ≥ᵢ γʲ rⱼ
+    Gₜ = rₜ + γ Gₜ₊₁ = Σₖ≥ₜ γᵏ⁻ᵗ rₖ        discounted from the start: γᵗ Gₜ = Σₖ≥ₜ γᵏ rₖ
 
     Args:
-        r: rewards of one episode, shape (T,), or of several padded with zeros, shape (N, T); float.
-        gamma: discount per step, 0 ≤ γ ≤ 1.
-        from_start: whether to discount from the beginning of the episode instead of from each step. This is what the slope of the
-            expected discounted return Σⱼ γʲ rⱼ wants; the other way, late steps count as much as early ones.
+        r, gamma: as for ``total_return``.
+        discount_from_start: whether to discount from the start of the episode instead of from each step. The
+            gradient of the expected discounted return Σₖ γᵏ rₖ needs this factor γᵗ. Without it, late steps
+            count as much as early ones.
 
-    Returns:
-        Float array like ``r``; ``G[..., i]`` counts rewards from step ``i`` on.
-
-    Raises:
-        ValueError: if ``r`` holds integers or non-finite values, or has no axis, or ``gamma`` is outside [0, 1].
-
-    Slides 45–47; Sutton & Barto (2018), equation 3.9 and, for γⁱ, the box on page 328.
+    Slides 45–47; Sutton & Barto (2018), equation 3.9 and, for γᵗ, the box on page 328.
     """
-    from scipy.signal import lfilter  # takes a second
+    from scipy.signal import lfilter  # its import takes a second
 
-    r, gamma = _floats("r", r), _discount(gamma)
-    backwards = (
-        lfilter([1.0], [1.0, -gamma], r[..., ::-1]) if r.size else r
-    )  # the recursion is a filter that runs from the end
+    r = checks.floats("r", r)
+    checks.fraction(gamma=gamma)
+    # The recursion is a linear filter that runs backwards in time.
+    backwards = lfilter([1.0], [1.0, -gamma], r[..., ::-1]) if r.size else r
     G = backwards[..., ::-1].astype(r.dtype)
-    return G * gamma ** np.arange(r.shape[-1], dtype=r.dtype) if from_start else G
+    return G * float(gamma) ** np.arange(r.shape[-1], dtype=r.dtype) if discount_from_start else G
 
 
-def padded(episodes):
-    """Return arrays of different lengths as one, the shorter ones filled up with zeros; and which of its steps there are.
-
-    Args:
-        episodes: for each episode an array of shape (T,); float.
-
-    Returns:
-        Two arrays of shape (N, longest T): the numbers, and ``live``, boolean.
-
-    Raises:
-        ValueError: if one holds integers or non-finite values, or has another shape.
-    """
-    episodes = [_floats("episodes", e) for e in episodes]
+def pad_episodes(episodes: Iterable[Float[np.ndarray, " T"]]) -> tuple[Steps, Mask]:
+    """Return float arrays of shape (T,) as one of shape (N, longest T), padded with zeros, and its mask."""
+    episodes = [checks.floats("episodes", e) for e in episodes]
     if wrong := [e.shape for e in episodes if e.ndim != 1]:
         raise ValueError(f"episodes must be arrays of shape (T,), got one of shape {wrong[0]}")
     lengths = np.array([len(e) for e in episodes], int)
-    live = np.arange(lengths.max(initial=0)) < lengths[:, None]
-    rows = np.zeros(live.shape, np.result_type(*episodes) if episodes else float)
-    rows[live] = np.concatenate(episodes) if episodes else 0
-    return rows, live
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    rows = np.zeros(mask.shape, np.result_type(*episodes) if episodes else float)
+    rows[mask] = np.concatenate(episodes) if episodes else 0
+    return rows, mask
 
 
-def batch_mean(G, live=None):
-    """Return the mean credit of all steps of the batch, a baseline that every step has a part in.
+def batch_mean_baseline(G: Steps, mask: Mask | None = None) -> Steps:
+    """Return the mean return over all steps of the batch, the same number everywhere; 0 if there is no step.
 
-    b = 1/M Σₑ Σᵢ Gₑᵢ        M steps in all
+    b = 1/M Σₑ Σₜ Gₑₜ        M steps in all
 
-    It is not independent of the action whose credit it is subtracted from, and so biases the slope; for N episodes that are each credited
-    with one number per step, and last equally long, by the factor (N − 1)/N.
-
-    Args:
-        G: credits, shape (T,) or (N, T); float.
-        live: which steps were taken, boolean, like ``G``; all, unless given.
-
-    Returns:
-        Float array like ``G``, the same number everywhere; 0 if there is no step.
-
-    Raises:
-        ValueError: if ``G`` holds integers or non-finite values, or has no axis, or ``live`` is not boolean or has another shape.
-
-    Slides 48 and 50.
-    """
-    G, live = _steps(G, live)
-    return np.full_like(G, G[live].mean() if live.any() else 0)
-
-
-def running_mean(b, G, live=None, *, rate=0.1):
-    """Return the baseline for the next batch: one that follows the mean credit of the batches so far.
-
-    b ← b + ρ (1/M Σₑ Σᵢ Gₑᵢ − b)
-
-    A batch whose credits it is subtracted from has no part in it, and so it biases nothing.
+    This baseline depends on the action whose return it is subtracted from, and so biases the gradient
+    estimate: by a factor of (N − 1)/N for the total returns of N equally long episodes (slides 48 and 50).
 
     Args:
-        b: the baseline of this batch, finite.
-        G: credits of this batch, shape (T,) or (N, T); float.
-        live: which steps were taken, boolean, like ``G``; all, unless given.
-        rate: ρ, how much of the way to this batch's mean it goes, 0 < ρ ≤ 1.
-
-    Returns:
-        A float; ``b`` if there is no step.
-
-    Raises:
-        ValueError: as ``batch_mean``; and if ``b`` is not finite or ``rate`` out of range.
-
-    Slide 48; Williams (1992), after Sutton, who called it reinforcement comparison.
+        G: returns, shape (T,) or (N, T); float.
+        mask: which steps were taken, boolean, like ``G``; None for all.
     """
-    if not 0 < rate <= 1:
-        raise ValueError(f"rate must be in (0, 1], got {rate}")
-    if not np.isfinite(b):
-        raise ValueError(f"b must be finite, got {b}")
-    G, live = _steps(G, live)
-    return float(b + rate * (G[live].mean() - b)) if live.any() else float(b)
+    G, mask = _with_mask(G, mask)
+    return np.full_like(G, G[mask].mean() if mask.any() else 0)
 
 
-def leave_one_out(G, live=None):
-    """Return for each episode the mean credit of all steps of the *other* episodes: a batch's mean that biases nothing.
+def ema_baseline(b: float, G: Steps, mask: Mask | None = None, *, step_size: float = 0.1) -> float:
+    """Return the baseline for the next batch, an exponential moving average; ``b`` if there is no step.
 
-    bₑ = 1/(M − Mₑ) Σ_f≠e Σᵢ G_fi        Mₑ steps in episode e, M in all
+    b ← b + ρ (1/M Σₑ Σₜ Gₑₜ − b)
+
+    It does not depend on the batch that it is subtracted from, and so does not bias the gradient estimate
+    (slide 48; Williams, 1992, after Sutton, who called it reinforcement comparison).
 
     Args:
-        G: credits, shape (N, T), N ≥ 2; float.
-        live: which steps were taken, boolean, shape (N, T); all, unless given.
-
-    Returns:
-        Float array like ``G``, constant along its last axis; 0 for an episode if all others are empty.
-
-    Raises:
-        ValueError: as ``batch_mean``; and if there are not at least two episodes.
-
-    Slide 48; Kool, van Hoof & Welling (2019).
+        b: baseline of this batch, finite.
+        G, mask: as for ``batch_mean_baseline``.
+        step_size: ρ, 0 < ρ ≤ 1.
     """
-    G, live = _steps(G, live)
+    if not 0 < step_size <= 1:
+        raise ValueError(f"step_size must be in (0, 1], got {step_size}")
+    checks.finite(b=b)
+    G, mask = _with_mask(G, mask)
+    return float(b + step_size * (G[mask].mean() - b)) if mask.any() else float(b)
+
+
+def leave_one_out_baseline(G: Steps, mask: Mask | None = None) -> Steps:
+    """Return for each episode the mean return over all steps of the *other* episodes, an unbiased baseline.
+
+    bₑ = 1/(M − Mₑ) Σ_f≠e Σₜ G_ft        Mₑ steps in episode e, M in all; 0 if all others are empty
+
+    Arguments as for ``batch_mean_baseline``, N ≥ 2. Slide 48; Kool, van Hoof & Welling (2019).
+    """
+    G, mask = _with_mask(G, mask)
     if G.ndim < 2 or len(G) == 1:
         raise ValueError(f"G must hold at least 2 episodes, shape (N, T), got shape {G.shape}")
-    sums, counts = (G * live).sum(axis=1, keepdims=True), live.sum(axis=1, keepdims=True)
+    sums, counts = (G * mask).sum(axis=1, keepdims=True), mask.sum(axis=1, keepdims=True)
     others = counts.sum() - counts
     b = np.divide(sums.sum() - sums, others, out=np.zeros_like(sums), where=others > 0)
     return np.broadcast_to(b, G.shape).copy()
 
 
-def mean_by_state(G, x, live=None, *, leave_out=False):
-    """Return for each step the mean credit of all steps at which the same was seen: v(s), learnt from this batch.
+def state_mean_baseline(
+    G: Steps, observation: Indices, mask: Mask | None = None, *, exclude_own_episode: bool = False
+) -> Steps:
+    """Return for each step the mean return over all steps with the same observation, as v(s) (slide 50).
 
-    v(x) = mean of Gₑᵢ over all e, i with xₑᵢ = x
+    v(o) = mean of Gₑₜ over all e, t with oₑₜ = o        0 after an episode's end
 
     Args:
-        G: credits, shape (T,) or (N, T); float.
-        x: what was seen, integers from 0, like ``G``.
-        live: which steps were taken, boolean, like ``G``; all, unless given.
-        leave_out: whether the mean is over the *other* episodes only (N ≥ 2), so that it biases nothing; 0 where they never saw it.
-
-    Returns:
-        Float array like ``G``; 0 after an episode's end.
-
-    Raises:
-        ValueError: as ``batch_mean``; and if ``x`` holds anything but integers from 0, or has another shape.
-
-    Slide 50.
+        G, mask: as for ``batch_mean_baseline``.
+        observation: integers from 0, like ``G``.
+        exclude_own_episode: whether the mean is over the *other* episodes only (N ≥ 2), which makes the
+            baseline unbiased; 0 where no other episode has this observation.
     """
-    G, live = _steps(G, live)
-    x = np.asarray(x)
-    if x.shape != G.shape or not np.issubdtype(x.dtype, np.integer) or x.min(initial=0) < 0:
-        raise ValueError(f"x must hold integers from 0, shape {G.shape}, got {x.dtype} of shape {x.shape}")
-    taken = np.flatnonzero(live)
-    seen, n_seen = x.take(taken), int(x.max(initial=-1)) + 1
-    n_tables = len(G) if leave_out and G.ndim > 1 else 1  # one of each episode's own, or one of all
-    where = seen if n_tables == 1 else seen + taken // G.shape[1] * n_seen
+    G, mask = _with_mask(G, mask)
+    observation = np.asarray(observation)
+    if observation.shape != G.shape or observation.dtype.kind not in "iu" or observation.min(initial=0) < 0:
+        got = f"{observation.dtype} of shape {observation.shape}"
+        raise ValueError(f"observation must hold integers from 0, shape {G.shape}, got {got}")
+    taken = np.flatnonzero(mask)
+    observed, n_observations = observation.take(taken), int(observation.max(initial=-1)) + 1
+    n_tables = len(G) if exclude_own_episode and G.ndim > 1 else 1  # a table per episode, or one for all
+    cell = observed if n_tables == 1 else observed + taken // G.shape[1] * n_observations
     sums, counts = (
-        np.bincount(where, weights, n_tables * n_seen).reshape(n_tables, n_seen)
+        np.bincount(cell, weights, n_tables * n_observations).reshape(n_tables, n_observations)
         for weights in (G.take(taken), None)
     )
-    if leave_out:
+    if exclude_own_episode:
         sums, counts = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
     v = np.zeros_like(G)
-    v.put(taken, np.divide(sums, counts, out=np.zeros(sums.shape), where=counts > 0).take(where))
+    v.put(taken, np.divide(sums, counts, out=np.zeros(sums.shape), where=counts > 0).take(cell))
     return v
 
 
-def standardized(G, live=None):
-    """Return credits less their mean over the batch, divided by their standard deviation; zeros if they do not vary.
+def standardize(G: Steps, mask: Mask | None = None) -> Steps:
+    """Return returns or advantages minus their mean, divided by their standard deviation (slide 48).
 
-    (Gₑᵢ − b) / std(G)        b = mean(G), both over all steps
+    (Gₑₜ − mean(G)) / std(G)        over all steps; 0 after an episode's end, and everywhere if std(G) is 0
 
-    Dividing by the standard deviation gives the slope another length, and more of it where credits vary little.
-
-    Args:
-        G: credits, shape (T,) or (N, T), of at least one step; float.
-        live: which steps were taken, boolean, like ``G``; all, unless given.
-
-    Returns:
-        Float array like ``G``; 0 after an episode's end.
-
-    Raises:
-        ValueError: as ``batch_mean``; and if there is no step.
-
-    Slide 48.
+    The division rescales the gradient estimate: it grows where returns vary little. Arguments as for
+    ``batch_mean_baseline``, with at least one step.
     """
-    G, live = _steps(G, live)
-    taken = G[live]
+    G, mask = _with_mask(G, mask)
+    taken = G[mask]
     if not taken.size:
-        raise ValueError(f"G must hold the credit of at least one step, got none in shape {G.shape}")
+        raise ValueError(f"G must hold at least one step, got none in shape {G.shape}")
     if not np.ptp(taken):
         return np.zeros_like(G)
-    return (G - taken.mean()) / taken.std() * live
+    return (G - taken.mean()) / taken.std() * mask
 
 
-def td_error(r, v, gamma=1.0):
-    """Return how much better each step turned out than was expected of it, judged by where it led.
+def surrogate(L: Array, G: Array, n: int) -> Array:
+    """Return the surrogate objective. Its gradient estimates ∂J/∂w; its value does not estimate J.
 
-    δᵢ = rᵢ + γ vᵢ₊₁ − vᵢ
-
-    Args:
-        r: rewards, shape (T,) or (N, T); float.
-        v: expected returns, from before the first step to after the last, shape (T+1,) or (N, T+1); float. Where an episode has ended,
-            nothing is to be expected: ``v`` must be 0 there.
-        gamma: discount per step, 0 ≤ γ ≤ 1.
-
-    Returns:
-        Float array like ``r``. If v is V, its mean over what comes next is the advantage A(sᵢ, aᵢ) = Q − V.
-
-    Raises:
-        ValueError: if ``r`` or ``v`` holds integers or non-finite values, or has another shape, or ``gamma`` is outside [0, 1].
-
-    Slide 56; Sutton & Barto (2018), equation 6.5.
-    """
-    r, v = _floats("r", r), _floats("v", v)
-    if v.shape != (*r.shape[:-1], r.shape[-1] + 1):
-        raise ValueError(
-            f"v must have shape {(*r.shape[:-1], r.shape[-1] + 1)}, one more step than r, got {v.shape}"
-        )
-    return r + _discount(gamma) * v[..., 1:] - v[..., :-1]
-
-
-def n_step_advantage(delta, n, gamma=1.0, *, over=None):
-    """Return how much better n steps turned out than was expected of the first, judged by where they led: the sum of their TD errors.
-
-    δᵢ + γ δᵢ₊₁ + … + γⁿ⁻¹ δᵢ₊ₙ₋₁ = rᵢ + … + γⁿ⁻¹ rᵢ₊ₙ₋₁ + γⁿ vᵢ₊ₙ − vᵢ        n = 1: δᵢ;  n ≥ T: Gᵢ − vᵢ
-
-    What was expected on the way is added by one TD error and subtracted by the next. Plus vᵢ it is the n-step return, a target for v.
+    Ĵ = 1/n Σₜ Gₜ Lₜ        ∂Ĵ/∂w = 1/n Σₜ Gₜ ∂Lₜ/∂w
 
     Args:
-        delta: TD errors, shape (T,) or (N, T); float.
-        n: how many steps, at least 1; fewer where the episode, or the array, ends sooner.
-        gamma: discount per step, 0 ≤ γ ≤ 1.
-        over: whether an episode ended with this step, boolean, like ``delta``: later steps are another episode's. Never, unless given.
-
-    Returns:
-        Float array like ``delta``.
-
-    Raises:
-        ValueError: if ``delta`` holds integers or non-finite values, or has no axis, ``n`` is no whole number of at least 1, ``gamma`` is
-            outside [0, 1], or ``over`` is not boolean or has another shape.
-
-    Slides 58–59; Sutton & Barto (2018), equation 7.1 and exercise 7.1.
+        L: log π(aₜ∣sₜ) of every step, an array or tensor of any shape.
+        G: weight of each step's score, a return or an advantage, like ``L``; no gradient flows into it.
+        n: number of episodes (REINFORCE, slide 35) or of steps (actor–critic, slide 61), at least 1.
     """
-    if not (n >= 1 and n % 1 == 0):
-        raise ValueError(f"n must be a whole number of at least 1, got {n}")
-    delta, over, gamma = _floats("delta", delta), _over(delta, over), _discount(gamma)
-    advantage, ahead, goes_on = delta.copy(), delta, ~over
-    for _ in range(min(int(n), delta.shape[-1]) - 1):
-        ahead = gamma * np.where(goes_on, _next(ahead), 0)
-        advantage += ahead
-    return advantage
+    checks.same_shape(L=L, G=G)
+    checks.whole(1, n=n)
+    weights = G.detach() if hasattr(G, "detach") else G
+    return (weights * L).sum() / n
 
 
-def gae(delta, gamma=1.0, lam=1.0, *, over=None):
-    """Return the mean of the n-step advantages over all n, each counting λ times what the one before does: the reward-to-go of TD errors.
-
-    Aᵢ = Σⱼ (γλ)ʲ δᵢ₊ⱼ = δᵢ + γλ Aᵢ₊₁        λ = 0: δᵢ;  λ = 1: Gᵢ − vᵢ
-
-    Plus vᵢ it is the λ-return, a target for v.
-
-    Args:
-        delta: TD errors, shape (T,) or (N, T); float.
-        gamma: discount per step, 0 ≤ γ ≤ 1.
-        lam: λ, 0 ≤ λ ≤ 1.
-        over: whether an episode ended with this step, boolean, like ``delta``: later steps are another episode's. Never, unless given.
-
-    Returns:
-        Float array like ``delta``.
-
-    Raises:
-        ValueError: if ``delta`` holds integers or non-finite values, or has no axis, ``gamma`` or ``lam`` is outside [0, 1], or ``over`` is
-            not boolean or has another shape.
-
-    Schulman, Moritz, Levine, Jordan & Abbeel (2016), equation 16; Sutton & Barto (2018), equation 12.2.
-    """
-    if not 0 <= lam <= 1:
-        raise ValueError(f"lam must be in [0, 1], got {lam}")
-    if over is None:
-        return reward_to_go(_floats("delta", delta), _discount(gamma) * lam)
-    delta = _floats("delta", delta)
-    decay = np.where(_over(delta, over), 0, _discount(gamma) * lam)
-    advantage = delta.copy()
-    for i in reversed(range(delta.shape[-1] - 1)):
-        advantage[..., i] += decay[..., i] * advantage[..., i + 1]
-    return advantage
-
-
-def _floats(name, values):
-    values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(
-            f"{name} must be an array of floats (integers would cut off discounted returns), got {values.dtype}"
-        )
-    if values.ndim == 0:
-        raise ValueError(f"{name} must have shape (T,) or (N, T), got a single number, {values}")
-    if not (finite := np.isfinite(values)).all():
-        raise ValueError(
-            f"{name} must be finite, got {values[~finite][0]} at {tuple(np.argwhere(~finite)[0].tolist())}"
-        )
-    return values
-
-
-def _steps(G, live):
-    G = _floats("G", G)
-    live = np.ones(G.shape, bool) if live is None else np.asarray(live)
-    if live.dtype != bool or live.shape != G.shape:
-        raise ValueError(f"live must hold booleans, shape {G.shape}, got {live.dtype} of shape {live.shape}")
-    return G, live
-
-
-def _over(delta, over):
-    shape = np.shape(delta)
-    over = np.zeros(shape, bool) if over is None else np.asarray(over)
-    if over.dtype != bool or over.shape != shape:
-        raise ValueError(f"over must hold booleans, shape {shape}, got {over.dtype} of shape {over.shape}")
-    return over
-
-
-def _next(values):
-    """Return what stands one step later, 0 after the last."""
-    later = np.zeros_like(values)
-    later[..., :-1] = values[..., 1:]
-    return later
-
-
-def _discount(gamma):
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma must be in [0, 1], got {gamma}")
-    return float(gamma)
+def _with_mask(G: Steps, mask: Mask | None) -> tuple[Steps, Mask]:
+    G = checks.floats("G", G)
+    return G, checks.booleans(G.shape, default=True, mask=mask)

@@ -1,181 +1,162 @@
-"""How sure a result is, when each run of a learning algorithm comes out differently.
+"""Confidence intervals for results that differ from run to run, slide 7's "high variance".
 
-The unit is the run: 100 episodes of one trained policy say much about that policy, and count as one number about the algorithm.
-A *score* is such a number; scores are kept as one array of shape (n_runs,) for each task.
-
-Slide 7's "high variance"; Agarwal et al. (2021).
+The unit is the run: 100 episodes of one trained policy say much about this policy, and count as one number
+about the algorithm. Results are kept as one array of shape (n_runs,) for each task. Agarwal et al. (2021).
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pgcourse import checks
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    Results = Float[np.ndarray, " n_runs"]
+    Points = Float[np.ndarray, " n_points"]
+    Curves = Sequence[tuple[Points, Points]]
+    Statistic = Callable[..., float | np.ndarray]
+
 
 class Interval(NamedTuple):
-    """A number, and the interval around it."""
+    """An estimate and its confidence interval."""
 
-    middle: float
+    estimate: float
     low: float
     high: float
 
-    def __str__(self):
-        width = self.high - self.low  # of which two digits are told, and of the numbers no more than that
+    def __str__(self) -> str:
+        width = self.high - self.low  # shown with two digits, the numbers with as many decimals
         digits = f".{max(0, 1 - math.floor(math.log10(width)))}f" if 0 < width < math.inf else ".4g"
-        return f"{self.middle:{digits}} [{self.low:{digits}}, {self.high:{digits}}]"
+        return f"{self.estimate:{digits}} [{self.low:{digits}}, {self.high:{digits}}]"
 
 
 class Band(NamedTuple):
     """An interval at every step: four arrays of one length."""
 
-    steps: np.ndarray
-    middle: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    steps: Points
+    estimate: Points
+    low: Points
+    high: Points
 
 
-def iqm(scores, axis=None):
-    """Return the interquartile mean: the mean of what is left without the lowest and the highest quarter.
+def iqm(results: Float[np.ndarray, "..."], axis: int | None = None) -> float | Float[np.ndarray, "..."]:
+    """Return the interquartile mean, the mean without the ⌊n/4⌋ lowest and the ⌊n/4⌋ highest of n numbers.
 
-    A single run that went astray does not move it, as it would the mean; it uses twice as many runs as the median. Of n numbers, the
-    ⌊n/4⌋ lowest and highest are left out.
+    A single outlier does not move it, as it would the mean. It uses twice as many runs as the median (Agarwal
+    et al., 2021, section 4.3).
 
     Args:
-        scores: any shape, finite; of several tasks, on one scale.
+        results: any shape, at least one number, finite; of several tasks, on one scale.
         axis: the axis to average over; None for all.
-
-    Raises:
-        ValueError: if there is no score, or one that is not finite.
-
-    Agarwal et al. (2021), section 4.3.
     """
     from scipy.stats import trim_mean
 
-    return trim_mean(_scores("scores", scores), 0.25, axis=axis)
+    return trim_mean(_finite("results", results), 0.25, axis=axis)
 
 
-def interval(
-    *scores, statistic: Callable = iqm, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+def bootstrap_interval(
+    *results: Results, statistic: Statistic = iqm, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Return a statistic of the scores, and its stratified bootstrap interval.
+    """Return a statistic of the results and its stratified percentile-bootstrap interval.
 
-    As many runs as there are are drawn anew, with repetition, from each task's own; the statistic of all these is taken; and so
-    2,000 times. The interval holds the middle 95 % of what came out. With few runs it is too narrow, because they do not show how far
-    astray a run can go.
+    Each resample draws, with replacement, as many runs of each task as there are. The interval holds the
+    middle 95 % of the statistics of these resamples. It is too narrow for few runs, which show few outliers
+    (Agarwal et al., 2021, section 4.1; Efron & Tibshirani, 1993, chapter 13).
 
     Args:
-        scores: for each task one array of shape (n_runs,), at least two runs each.
-        statistic: called as ``statistic(scores, axis=-1)``.
+        results: for each task one array of shape (n_runs,), at least two runs each; finite.
+        statistic: called as ``statistic(results, axis=-1)``.
         level: share of the resamples that the interval holds, between 0 and 1.
-        n_resamples: how often the runs are drawn.
-        seed: of these draws.
-
-    Raises:
-        ValueError: if there are fewer than two runs of a task, a score is not finite, or ``level`` is not between 0 and 1.
-
-    Agarwal et al. (2021), section 4.1; Efron & Tibshirani (1993), chapter 13.
+        n_resamples, seed: number of resamples, at least 1, and seed of their draws.
     """
-    if not scores:
-        raise ValueError("scores must be given for at least one task, got none")
-    scores = tuple(_runs("scores", s, at_least=2) for s in scores)
+    if not results:
+        raise ValueError("results must be given for at least one task, got none")
+    samples = [_runs("results", sample) for sample in results]
 
-    def of_all(*tasks, axis):
+    def pooled(*tasks: np.ndarray, axis: int) -> float | np.ndarray:
         return statistic(np.concatenate(tasks, axis=axis), axis=axis)
 
-    return Interval(float(of_all(*scores, axis=-1)), *_bootstrap(scores, of_all, level, n_resamples, seed))
+    return Interval(float(pooled(*samples, axis=-1)), *_bootstrap(samples, pooled, level, n_resamples, seed))
 
 
 def probability_of_improvement(
-    x, y, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+    x: Results, y: Results, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Return how probable it is that a run of one algorithm beats a run of another, and the bootstrap interval.
+    """Return the probability that a run of one algorithm beats a run of another, and its bootstrap interval.
 
     P(X > Y) = 1/(nm) Σᵢ Σⱼ ([xᵢ > yⱼ] + ½ [xᵢ = yⱼ])
 
-    which is the statistic of Mann and Whitney over nm. It says how often, not by how much.
+    This is the statistic of Mann & Whitney (1947) divided by nm. It says how often, not by how much (Agarwal
+    et al., 2021, section 4.3).
 
     Args:
-        x: scores of the one, shape (n,), n ≥ 2.
-        y: scores of the other on the same task, shape (m,), m ≥ 2.
-        level, n_resamples, seed: as for ``interval``.
-
-    Raises:
-        ValueError: as ``interval``.
-
-    Agarwal et al. (2021), section 4.3; Mann & Whitney (1947).
+        x, y: results of the two on the same task, shapes (n,) and (m,), at least two runs each; finite.
+        level, n_resamples, seed: as for ``bootstrap_interval``.
     """
-    x, y = _runs("x", x, at_least=2), _runs("y", y, at_least=2)
+    x, y = _runs("x", x), _runs("y", y)
 
-    def wins(x, y, axis):
+    def win_rate(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
         difference = np.moveaxis(x, axis, -1)[..., :, None] - np.moveaxis(y, axis, -1)[..., None, :]
         return ((np.sign(difference) + 1) / 2).mean(axis=(-1, -2))
 
-    return Interval(float(wins(x, y, -1)), *_bootstrap((x, y), wins, level, n_resamples, seed))
+    return Interval(float(win_rate(x, y, -1)), *_bootstrap([x, y], win_rate, level, n_resamples, seed))
 
 
-def band(curves: Sequence[tuple], n_points: int = 100, **options) -> Band:
-    """Return the interquartile mean of several curves and its bootstrap interval, at every step.
+def bootstrap_band(
+    curves: Curves, n_points: int = 100, *, level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> Band:
+    """Return the interquartile mean of several learning curves and its bootstrap interval at every step.
 
-    Between two of its points a curve is a straight line. The intervals hold for each step by itself, not for all at once.
+    Curves are interpolated linearly. The intervals hold for each step separately, not for all steps at once.
 
     Args:
-        curves: for each run its steps, ascending, and the values there, two arrays of shape (n_points_of_it,); at least two runs.
-        n_points: evenly spaced steps, from where the last curve begins to where the first ends.
-        **options: ``level``, ``n_resamples`` and ``seed`` as for ``interval``.
-
-    Raises:
-        ValueError: if there are fewer than two curves, they have no step in common, or one is not of ascending steps and as many values.
+        curves: of at least two runs, each its steps, ascending, and as many values; finite.
+        n_points: number of evenly spaced steps, from where the last curve begins to where the first ends.
+        level, n_resamples, seed: as for ``bootstrap_interval``.
     """
     if len(curves) < 2:
         raise ValueError(f"curves must be of at least 2 runs, got {len(curves)}")
-    curves = [(_scores("curves", steps), _scores("curves", values)) for steps, values in curves]
+    curves = [(_finite("curves", steps), _finite("curves", values)) for steps, values in curves]
     for x, y in curves:
-        if x.shape != y.shape:
-            raise ValueError(f"curves must be of steps and as many values, got {len(x)} and {len(y)}")
+        checks.same_shape(steps=x, values=y)
         if (np.diff(x) <= 0).any():
             raise ValueError(f"curves must have ascending steps, got {x}")
     first, last = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     if not first < last:
-        raise ValueError(
-            f"curves must overlap, got one that begins at {first:,.0f} and one that ends at {last:,.0f}"
-        )
+        raise ValueError(f"curves must overlap, got one from {first:,.0f} on and one up to {last:,.0f}")
     steps = np.linspace(first, last, n_points)
     values = np.array([np.interp(steps, x, y) for x, y in curves])
-    options = {"level": 0.95, "n_resamples": 2000, "seed": 0} | options
-    low, high = _bootstrap((values.T,), iqm, **options)
-    return Band(steps, iqm(values, axis=0), low, high)
+    low, high = _bootstrap([values.T], iqm, level, n_resamples, seed)
+    return Band(steps, np.asarray(iqm(values, axis=0)), low, high)
 
 
-def _bootstrap(samples, statistic, level, n_resamples, seed):
-    """Return low and high of a statistic that is called as statistic(*samples, axis=-1); every sample is resampled by itself."""
+def _bootstrap(samples: list, statistic: Statistic, level: float, n_resamples: int, seed: int) -> tuple:
+    """Return low and high of ``statistic(*samples, axis=-1)``; each sample is resampled separately."""
     from scipy.stats import bootstrap
 
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, got {n_resamples}")
-    options = {
-        "n_resamples": n_resamples,
-        "confidence_level": level,
-        "method": "percentile",
-        "vectorized": True,
-        "axis": -1,
-    }
-    return bootstrap(samples, statistic, rng=np.random.default_rng(seed), **options).confidence_interval
+    checks.whole(1, n_resamples=n_resamples)
+    options = {"n_resamples": n_resamples, "confidence_level": level, "method": "percentile", "axis": -1}
+    rng = np.random.default_rng(seed)
+    return bootstrap(samples, statistic, vectorized=True, rng=rng, **options).confidence_interval
 
 
-def _scores(name, values):
+def _finite(name: str, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     values = np.asarray(values, float)
-    if not values.size or not np.isfinite(values).all():
-        raise ValueError(f"{name} must hold at least one number, and finite ones, got {values}")
+    if not values.size:
+        raise ValueError(f"{name} must hold at least one number, got none")
+    checks.finite(**{name: values})
     return values
 
 
-def _runs(name, values, at_least):
-    values = _scores(name, values)
-    if values.ndim != 1 or len(values) < at_least:
-        raise ValueError(
-            f"{name} must have shape (n_runs,) with at least {at_least} runs, got shape {values.shape}"
-        )
-    return values
+def _runs(name: str, values: Results) -> Results:
+    if np.ndim(values) != 1 or len(values) < 2:
+        raise ValueError(f"{name} must have shape (n_runs,) with at least 2 runs, got {np.shape(values)}")
+    return _finite(name, values)
