@@ -1,1 +1,1 @@
-"""What an agent acts in: small MDPs that are known exactly, linear systems, Pong, and the tasks that algorithms are trained on."""
+"""What an agent acts in: small MDPs with exact solutions, linear systems, Pong, and training tasks."""

@@ -1,254 +1,221 @@
-"""A linear world with quadratic costs, where actions are real numbers and all is known: what a gain is worth, its slope, and the best one.
+"""The linear-quadratic regulator: continuous actions with exact values, gradients and an optimal policy.
 
 s' = A s + B a + noise        r = −(s·C s + a·R a)        μ(s) = −K s
 
-Such a world is to continuous actions what a small MDP is to a choice. V and Q are quadratic, J is exact, and the policy that is best of
-all is a matrix. Control theory calls the costs Q and R; Q means another thing here.
+V and Q are quadratic in s and a, J(K) is exact, and the optimal policy is linear: a gain matrix K. Control
+theory calls the cost matrices Q and R; here C stands for the first, because Q is the action value.
 
 Slides 64–65; Silver et al. (2014), theorem 1; Fazel, Ge, Kakade & Mesbahi (2018).
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from gymnasium import Env
 from gymnasium.spaces import Box
 from scipy import linalg
 
+from pgcourse import checks
 
-class Values(NamedTuple):
-    """What is to be expected under a gain: V(s) = −s·P s − c."""
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-    P: np.ndarray  # (n, n)
+    Gain = Float[np.ndarray, "D n"]
+    Matrix = Float[np.ndarray, "n n"]
+    States = Float[np.ndarray, "N n"]
+    Actions = Float[np.ndarray, "N D"]
+
+
+class QuadraticValue(NamedTuple):
+    """The value function of a gain, V(s) = −s·P s − c."""
+
+    P: Matrix
     c: float
 
 
+@dataclass(frozen=True, eq=False)
 class LQR:
-    """States of n numbers, actions of D, episodes that never end, and discounted rewards.
+    """A continuing linear system with states of n numbers, actions of D, and discounted quadratic costs.
+
+    The argument K of the methods is a gain, shape (D, n), that keeps the discounted closed loop stable: the
+    spectral radius of √γ (A − BK) is below 1.
 
     Args:
-        A: how a state leads to the next, shape (n, n).
-        B: how an action changes it, shape (n, D).
-        C: what states cost, shape (n, n), symmetric, no negative eigenvalue.
-        R: what actions cost, shape (D, D), symmetric, positive eigenvalues.
+        A: effect of the state on the next one, shape (n, n).
+        B: effect of the action on the next state, shape (n, D).
+        C: cost of the state, shape (n, n), symmetric positive semidefinite.
+        R: cost of the action, shape (D, D), symmetric positive definite.
         gamma: discount per step, 0 ≤ γ < 1.
-        start: covariance of the first state, whose mean is 0, shape (n, n), no negative eigenvalue.
-        noise: covariance of the noise, shape (n, n), likewise.
-
-    Raises:
-        ValueError: if a shape or a number is out of range.
+        initial_covariance: covariance of the initial state, whose mean is 0, shape (n, n).
+        noise_covariance: covariance of the noise, whose mean is 0, shape (n, n).
     """
 
-    def __init__(self, A, B, C, R, gamma: float, start, noise):
-        self.A, self.B, self.C, self.R, self.start, self.noise = (
-            np.array(x, float) for x in (A, B, C, R, start, noise)
-        )
+    A: Matrix
+    B: Float[np.ndarray, "n D"]
+    C: Matrix
+    R: Float[np.ndarray, "D D"]
+    gamma: float
+    initial_covariance: Matrix
+    noise_covariance: Matrix
+
+    def __post_init__(self) -> None:
+        for name in ("A", "B", "C", "R", "initial_covariance", "noise_covariance"):
+            object.__setattr__(self, name, np.array(getattr(self, name), float))
         if self.B.ndim != 2 or not self.B.size or not np.isfinite(self.B).all():
             raise ValueError(f"B must be finite, of shape (n, D), got shape {self.B.shape}: {self.B}")
         n, D = self.B.shape
-        for name, size in {"A": n, "C": n, "R": D, "start": n, "noise": n}.items():
-            matrix = getattr(self, name)
-            if matrix.shape != (size, size) or not np.isfinite(matrix).all():
-                raise ValueError(
-                    f"{name} must be finite, of shape {(size, size)}, got shape {matrix.shape}: {matrix}"
-                )
-        for name in ("C", "R", "start", "noise"):
-            matrix = getattr(self, name)
+        _check_finite("A", self.A, (n, n))
+        for name, size in {"C": n, "R": D, "initial_covariance": n, "noise_covariance": n}.items():
+            _check_finite(name, matrix := getattr(self, name), (size, size))
             smallest, rounding = np.linalg.eigvalsh(matrix).min(), 1e-12 * abs(matrix).max()
             allowed = smallest > rounding if name == "R" else smallest >= -rounding
             if abs(matrix - matrix.T).max() > rounding or not allowed:
-                positive = "positive" if name == "R" else "no negative"
-                raise ValueError(f"{name} must be symmetric with {positive} eigenvalues, got {matrix}")
-        if not 0 <= gamma < 1:
-            raise ValueError(f"gamma must be in [0, 1), got {gamma}")
-        self.gamma = gamma
+                kind = "definite" if name == "R" else "semidefinite"
+                raise ValueError(f"{name} must be symmetric positive {kind}, got {matrix}")
+        if not 0 <= self.gamma < 1:
+            raise ValueError(f"gamma must be in [0, 1), got {self.gamma}")
 
-    def values(self, K) -> Values:
-        """Return V of a gain.
+    def values(self, K: Gain) -> QuadraticValue:
+        """Return the value function of a gain.
 
-        P = C + KᵀRK + γ (A − BK)ᵀ P (A − BK)        c = γ/(1 − γ) · trace(P noise)
-
-        Raises:
-            ValueError: if K has another shape, or lets states grow faster than the discount shrinks them.
+        P = C + KᵀRK + γ (A − BK)ᵀ P (A − BK)        c = γ/(1 − γ) · trace(P noise_covariance)
         """
-        K, closed = self._closed(K)
-        P = linalg.solve_discrete_lyapunov(closed.T, self.C + K.T @ self.R @ K)
-        return Values(P, self.gamma / (1 - self.gamma) * float(np.trace(P @ self.noise)))
+        K, closed_loop = self._closed_loop(K)
+        P = linalg.solve_discrete_lyapunov(closed_loop.T, self.C + K.T @ self.R @ K)
+        return QuadraticValue(P, self.gamma / (1 - self.gamma) * float(np.trace(P @ self.noise_covariance)))
 
-    def V(self, K, s) -> np.ndarray:
-        """Return V(s) of a gain, shape (N,), for states (N, n).
-
-        Raises:
-            ValueError: as ``values``.
-        """
+    def V(self, K: Gain, s: States) -> Float[np.ndarray, " N"]:
+        """Return V(s) = −s·P s − c of a gain."""
         P, c = self.values(K)
-        return -_square(P, s) - c
+        return -_quadratic_form(P, s) - c
 
-    def Q(self, K, s, a) -> np.ndarray:
-        """Return Q(s, a): action a once, and the gain from then on, shape (N,), for states (N, n) and actions (N, D).
+    def Q(self, K: Gain, s: States, a: Actions) -> Float[np.ndarray, " N"]:
+        """Return Q(s, a), the value of action a now and of the gain from then on. Slide 64.
 
         Q(s, a) = −(s·C s + a·R a) − γ s'·P s' − c,        s' = A s + B a
-
-        Raises:
-            ValueError: as ``values``.
-
-        Slide 64: the best action is the one that maximises it.
         """
         P, c = self.values(K)
         s, a = np.asarray(s, float), np.asarray(a, float)
-        return (
-            -_square(self.C, s)
-            - _square(self.R, a)
-            - self.gamma * _square(P, s @ self.A.T + a @ self.B.T)
-            - c
-        )
+        next_s = s @ self.A.T + a @ self.B.T
+        r = -_quadratic_form(self.C, s) - _quadratic_form(self.R, a)
+        return r - self.gamma * _quadratic_form(P, next_s) - c
 
-    def Q_slope(self, K, s, a) -> np.ndarray:
-        """Return ∂Q/∂a, shape (N, D), for states (N, n) and actions (N, D).
-
-        ∂Q/∂a = −2 (R a + γ BᵀP s')
-
-        Raises:
-            ValueError: as ``values``.
-
-        Slide 65.
-        """
+    def dQ_da(self, K: Gain, s: States, a: Actions) -> Actions:
+        """Return the action gradient ∂Q/∂a = −2 (R a + γ BᵀP s'). Slide 65."""
         P, _ = self.values(K)
         s, a = np.asarray(s, float), np.asarray(a, float)
         return -2 * (a @ self.R + self.gamma * (s @ self.A.T + a @ self.B.T) @ P @ self.B)
 
-    def J(self, K) -> float:
-        """Return the expected discounted return, −trace(P start) − c.
-
-        Raises:
-            ValueError: as ``values``.
-        """
+    def J(self, K: Gain) -> float:
+        """Return the expected discounted return, J(K) = −trace(P initial_covariance) − c."""
         P, c = self.values(K)
-        return -float(np.trace(P @ self.start)) - c
+        return -float(np.trace(P @ self.initial_covariance)) - c
 
-    def visits(self, K) -> np.ndarray:
-        """Return Σᵢ γⁱ E[sᵢ sᵢᵀ], shape (n, n): how far out, and how long, the gain lets states be.
+    def discounted_second_moment(self, K: Gain) -> Matrix:
+        """Return Σₜ γᵗ E[sₜ sₜᵀ], what the discounted state visitation amounts to here."""
+        _, closed_loop = self._closed_loop(K)
+        noise = self.gamma / (1 - self.gamma) * self.noise_covariance
+        return linalg.solve_discrete_lyapunov(closed_loop, self.initial_covariance + noise)
 
-        Raises:
-            ValueError: as ``values``.
-        """
-        _, closed = self._closed(K)
-        return linalg.solve_discrete_lyapunov(closed, self.start + self.gamma / (1 - self.gamma) * self.noise)
+    def gradient(self, K: Gain) -> Gain:
+        """Return ∂J/∂K by the deterministic policy gradient theorem: slide 65's product, summed over time.
 
-    def gradient(self, K) -> np.ndarray:
-        """Return ∂J/∂K, shape (D, n): slide 65's product, summed over all states there will be, each weighed by γⁱ.
-
-        ∂J/∂K = Σᵢ γⁱ E[∂Q/∂a · ∂a/∂K] = 2 (R K − γ BᵀP (A − BK)) · (−visits)
-
-        Raises:
-            ValueError: as ``values``.
+        ∂J/∂K = Σₜ γᵗ E[∂Q/∂a · ∂a/∂K] = −2 (R K − γ BᵀP (A − BK)) Σₜ γᵗ E[sₜ sₜᵀ]
 
         Silver et al. (2014), theorem 1.
         """
-        K, _ = self._closed(K)
+        K, _ = self._closed_loop(K)
         P, _ = self.values(K)
-        return -2 * (self.R @ K - self.gamma * self.B.T @ P @ (self.A - self.B @ K)) @ self.visits(K)
+        factor = -2 * (self.R @ K - self.gamma * self.B.T @ P @ (self.A - self.B @ K))
+        return factor @ self.discounted_second_moment(K)
 
-    def best(self) -> np.ndarray:
-        """Return the best gain of all that keep the world from growing, shape (D, n), from the Riccati equation.
+    def optimal_gain(self) -> Gain:
+        """Return the optimal stable gain, from the Riccati equation.
 
-        Where all that grows costs something, no policy of any form surpasses it.
+        If every unstable direction has a cost, no policy of any form is better.
 
         Raises:
-            ValueError: if there is none: something that costs cannot be held.
+            ValueError: if no gain keeps the costs finite.
         """
         root = np.sqrt(self.gamma)
         try:
             P = linalg.solve_discrete_are(root * self.A, root * self.B, self.C, self.R)
         except np.linalg.LinAlgError as error:
-            raise ValueError(
-                f"A, B and C must let some gain keep the costs finite, got A = {self.A}, B = {self.B}"
-            ) from error
-        return np.linalg.solve(
-            self.R + self.gamma * self.B.T @ P @ self.B, self.gamma * self.B.T @ P @ self.A
-        )
+            got = f"A = {self.A}, B = {self.B}"
+            raise ValueError(f"A, B and C must let some gain keep the costs finite, got {got}") from error
+        BtP = self.gamma * self.B.T @ P
+        return np.linalg.solve(self.R + BtP @ self.B, BtP @ self.A)
 
-    def env(self, n_steps: int = 50, reach: float = 10.0) -> Env:
-        """Return the world as an environment of Gymnasium, in which every episode is cut off after so many steps.
+    def env(self, n_steps: int = 50, max_action: float = 10.0) -> LQREnv:
+        """Return a Gymnasium environment that truncates episodes after ``n_steps`` ≥ 1 steps.
 
-        Args:
-            n_steps: at least 1.
-            reach: the largest action, positive; what is larger is cut off.
-
-        Raises:
-            ValueError: if a number is out of range.
+        Actions are clipped to ±max_action, a positive number.
         """
-        if not (n_steps >= 1 and n_steps % 1 == 0):
-            raise ValueError(f"n_steps must be a whole number of at least 1, got {n_steps}")
-        if not 0 < reach < np.inf:
-            raise ValueError(f"reach must be a positive number, got {reach}")
-        return _World(self, n_steps, reach)
+        checks.whole(1, n_steps=n_steps)
+        checks.positive(max_action=max_action)
+        return LQREnv(self, n_steps, max_action)
 
-    def _closed(self, K):
+    def _closed_loop(self, K: Gain) -> tuple[Gain, Matrix]:
         K = np.asarray(K, float)
-        if K.shape != self.B.T.shape or not np.isfinite(K).all():
-            raise ValueError(f"K must be finite, of shape {self.B.T.shape}, got shape {K.shape}: {K}")
-        closed = np.sqrt(self.gamma) * (self.A - self.B @ K)
-        if (largest := abs(np.linalg.eigvals(closed)).max()) >= 1:
-            raise ValueError(
-                f"K must keep √γ (A − BK) below 1, or returns have no end, got {largest:.6g} with K = {K}"
-            )
-        return K, closed
+        _check_finite("K", K, self.B.T.shape)
+        closed_loop = np.sqrt(self.gamma) * (self.A - self.B @ K)
+        if (largest := abs(np.linalg.eigvals(closed_loop)).max()) >= 1:
+            got = f"{largest:.6g} with K = {K}"
+            raise ValueError(f"K must keep the spectral radius of √γ (A − BK) below 1, got {got}")
+        return K, closed_loop
 
 
-class _World(Env):
-    metadata: Any = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own form)
+class LQREnv(Env):
+    """A Gymnasium environment of an LQR, with ``Box`` observations s and actions."""
 
-    def __init__(self, world, n_steps, reach):
-        n, D = world.B.shape
-        self.world, self.n_steps, self.reach, self.i = world, n_steps, reach, 0
+    def __init__(self, lqr: LQR, n_steps: int, max_action: float):
+        n, D = lqr.B.shape
+        self.lqr, self.n_steps, self.max_action, self.t = lqr, n_steps, max_action, 0
         self.observation_space = Box(-np.inf, np.inf, (n,), np.float64)
-        self.action_space = Box(-reach, reach, (D,), np.float64)
-        self._start, self._noise = (_root(covariance) for covariance in (world.start, world.noise))
+        self.action_space = Box(-max_action, max_action, (D,), np.float64)
+        self._initial_root, self._noise_root = map(_root, (lqr.initial_covariance, lqr.noise_covariance))
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        self.i = 0
-        self.s = self._start @ self.np_random.standard_normal(len(self._start))
+        self.t = 0
+        self.s = self._initial_root @ self.np_random.standard_normal(len(self._initial_root))
         return self.s, {}
 
-    def step(self, action):
-        world = self.world
-        a = np.clip(np.asarray(action, float), -self.reach, self.reach)
-        r = -float(self.s @ world.C @ self.s + a @ world.R @ a)
-        self.s = (
-            world.A @ self.s + world.B @ a + self._noise @ self.np_random.standard_normal(len(self._noise))
-        )
-        self.i += 1
-        return self.s, r, False, self.i >= self.n_steps, {}
+    def step(self, action: Float[np.ndarray, " D"]) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Take an action, which is clipped to ±max_action; an episode is only ever truncated."""
+        lqr = self.lqr
+        a = np.clip(np.asarray(action, float), -self.max_action, self.max_action)
+        r = -float(self.s @ lqr.C @ self.s + a @ lqr.R @ a)
+        noise = self._noise_root @ self.np_random.standard_normal(len(self._noise_root))
+        self.s = lqr.A @ self.s + lqr.B @ a + noise
+        self.t += 1
+        return self.s, r, False, self.t >= self.n_steps, {}
 
 
-def cart(*, gamma: float = 0.95, noise: float = 0.01) -> LQR:
-    """Return a cart on a rail that is to stand still in the middle: s is its place and speed, a pushes it, ten times a second.
+def cart(*, gamma: float = 0.95, noise_variance: float = 0.01) -> LQR:
+    """Return a cart that is to stand still in the middle of its rail, under random changes of its velocity.
 
-    Args:
-        gamma: discount per step.
-        noise: variance of the gusts that change its speed, at each step.
-
-    Raises:
-        ValueError: as ``LQR``.
+    s is its position and velocity, a the force on it, ten times a second; γ is below 1 and ``noise_variance``
+    at least 0.
     """
-    return LQR(
-        [[1, 0.1], [0, 1]],
-        [[0.005], [0.1]],
-        np.diag([1, 0.1]),
-        [[0.1]],
-        gamma,
-        np.eye(2),
-        np.diag([0, noise]),
-    )
+    checks.at_least(0, noise_variance=noise_variance)
+    A, B = np.array([[1, 0.1], [0, 1]]), np.array([[0.005], [0.1]])
+    return LQR(A, B, np.diag([1, 0.1]), np.array([[0.1]]), gamma, np.eye(2), np.diag([0, noise_variance]))
 
 
-def _square(matrix, x):
+def _check_finite(name: str, matrix: np.ndarray, shape: tuple[int, ...]) -> None:
+    if matrix.shape != shape or not np.isfinite(matrix).all():
+        raise ValueError(f"{name} must be finite, of shape {shape}, got shape {matrix.shape}: {matrix}")
+
+
+def _quadratic_form(matrix: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.einsum("...i,ij,...j->...", np.asarray(x, float), matrix, np.asarray(x, float))
 
 
-def _root(covariance):
+def _root(covariance: Matrix) -> Matrix:
     """Return a matrix whose product with its transpose is the covariance, which may be singular."""
     size, axes = np.linalg.eigh(covariance)
     return axes * np.sqrt(size.clip(0))

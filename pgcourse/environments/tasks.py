@@ -1,331 +1,265 @@
-"""What there is to learn: worlds to train in, to be judged in, and to be filmed in.
+"""Tasks: environments to train in, to evaluate a policy in, and to render an episode of.
 
-A task makes vector environments that reset themselves in the step that ends an episode, plays a policy for a number of whole episodes,
-and films one.
+The vector environments of a task reset themselves in the step that ends an episode (same-step autoreset).
 """
 
+from __future__ import annotations
+
 import contextlib
-import ctypes.util
 import functools
 import itertools
-import logging
-import os
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import gymnasium
 import numpy as np
 from gymnasium import Env, Wrapper
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from pgcourse.environments.display import without_screen
-from pgcourse.environments.pong import GAMES
+from pgcourse import checks
+from pgcourse.environments import pong
+from pgcourse.environments.display import mujoco_without_screen, without_screen
 from pgcourse.environments.worlds import access_control
 
-LONGEST = 300  # seconds of a film of Pong, where a rally may go on for ever
-Act = Callable[[np.ndarray], np.ndarray]  # from observations (n, ...) to as many actions
+if TYPE_CHECKING:
+    from gymnasium.envs.classic_control import PendulumEnv
+    from jaxtyping import Float, UInt8
+
+    from pgcourse.environments.mdp import MDP
+
+    Returns = Float[np.ndarray, " n_episodes"]
+    Frame = UInt8[np.ndarray, "H W 3"]
+
+MAX_VIDEO_SECONDS = 300  # of Pong, where a rally may last for ever
+Act = Callable[[np.ndarray], np.ndarray]  # maps observations, shape (n, ...), to n actions
 
 
 class Task:
-    """An environment of Gymnasium, named by its id.
+    """An environment of Gymnasium, by its id, such as "CartPole-v1"."""
 
-    Args:
-        name: such as "CartPole-v1".
-
-    Raises:
-        ValueError: if Gymnasium knows no such environment.
-    """
-
-    score = "return"  # what ``play`` returns, for the labels of figures
+    metric = "return"  # what ``evaluate`` returns, for axis labels
 
     def __init__(self, name: str):
-        import gymnasium
-
         try:
             self.spec = gymnasium.spec(name)
         except gymnasium.error.Error as error:
-            raise ValueError(
-                f"name must be that of an environment of Gymnasium, got {name!r}: {error}"
-            ) from error
+            raise ValueError(f"name must be an environment of Gymnasium, got {name!r}: {error}") from error
         self.name = name
 
-    def make(self, n_envs: int) -> VectorEnv:
-        """Return that many environments side by side.
+    def make_vector_env(self, n_envs: int) -> VectorEnv:
+        """Return ``n_envs`` ≥ 1 environments in parallel."""
+        checks.whole(1, n_envs=n_envs)
+        return SyncVectorEnv([self._make_env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
-        Raises:
-            ValueError: if ``n_envs`` < 1.
+    def _make_env(self, **options: Any) -> Env:
+        is_mujoco = "mujoco" in str(self.spec.entry_point)
+        with mujoco_without_screen(self.name) if is_mujoco else contextlib.nullcontext():
+            return gymnasium.make(self.spec, disable_env_checker=True, **options)  # it would check every step
+
+    def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
+        """Return the undiscounted return of ``n_episodes`` ≥ 1 whole episodes; ``seed`` ≥ 0.
+
+        Each environment plays one episode. The first to finish would include too many short ones.
         """
-        _at_least(1, n_envs=n_envs)
-        return SyncVectorEnv([self._one] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-
-    def _one(self, **options) -> Env:
-        import gymnasium
-
-        with _mujoco(self.name) if "mujoco" in str(self.spec.entry_point) else contextlib.nullcontext():
-            return gymnasium.make(
-                self.spec, disable_env_checker=True, **options
-            )  # the checker looks at every step
-
-    def play(self, act: Act, n_episodes: int, seed: int) -> np.ndarray:
-        """Return the undiscounted return of each of ``n_episodes`` fresh episodes, shape (n_episodes,).
-
-        Each environment plays one, for among the first to finish the short ones would be too many.
-
-        Raises:
-            ValueError: if ``n_episodes`` < 1 or ``seed`` < 0.
-        """
-        _at_least(1, n_episodes=n_episodes)
-        _at_least(0, seed=seed)
-        env = self.make(n_episodes)
-        s, _ = env.reset(seed=seed)
-        returns, going = np.zeros(n_episodes), np.ones(n_episodes, bool)
-        while going.any():
+        s, env = self._reset_vector_env(n_episodes, seed)
+        returns, active = np.zeros(n_episodes), np.ones(n_episodes, bool)
+        while active.any():
             s, r, terminated, truncated, _ = env.step(act(s))
-            returns += r * going
-            going &= ~(terminated | truncated)
+            returns += r * active
+            active &= ~(terminated | truncated)
         env.close()
         return returns
 
-    def film(self, act: Act, seed: int) -> Iterator[Any]:
-        """Yield the pictures of one episode, each of shape (H, W, 3), uint8.
+    def _reset_vector_env(self, n_episodes: int, seed: int) -> tuple[np.ndarray, VectorEnv]:
+        checks.whole(1, n_episodes=n_episodes)
+        checks.whole(0, seed=seed)
+        env = self.make_vector_env(n_episodes)
+        s, _ = env.reset(seed=seed)
+        return s, env
 
-        Raises:
-            ValueError: if ``seed`` < 0.
-        """
-        _at_least(0, seed=seed)
+    def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:
+        """Yield the frames of one episode; ``seed`` ≥ 0."""
+        checks.whole(0, seed=seed)
         with without_screen():
-            env = self._one(render_mode="rgb_array")
+            env = self._make_env(render_mode="rgb_array")
             s, _ = env.reset(seed=seed)
-            picture = env.render()
-        over = False
-        while not over:
-            yield picture
+            frame = cast("np.ndarray", env.render())
+        done = False
+        while not done:
+            yield frame
             s, _, terminated, truncated, _ = env.step(act(s[None])[0])
-            over, picture = terminated or truncated, env.render()
-        yield picture
+            done, frame = terminated or truncated, cast("np.ndarray", env.render())
+        yield frame
         env.close()
 
     @property
     def fps(self) -> int:
-        """Pictures per second at which a film runs as fast as the world does."""
-        env = self._one()
+        """Frames per second at which a video runs in real time."""
+        env = self._make_env()
         env.close()
         return env.metadata.get("render_fps", 30)
 
 
-class EndlessTask(Task):
-    """An environment of Gymnasium that nobody resets and nothing ends, judged by what it pays on average.
+class ContinuingTask(Task):
+    """An environment of Gymnasium without episodes, in which a policy is evaluated by its average reward.
 
     Args:
-        name: such as "Pendulum-v1", whose time limit is taken away. It must not terminate.
-        n_steps: for how long a policy is judged, and filmed, at least 1.
-        settled: steps before that, which do not count, at least 0.
-
-    Raises:
-        ValueError: if Gymnasium knows no such environment or a number is too small.
+        name: id of an environment that never terminates, such as "Pendulum-v1". Its time limit is removed.
+        n_steps: number of steps that are evaluated, and rendered, at least 1.
+        burn_in: number of steps before these, at least 0.
     """
 
-    score = "average reward"
+    metric = "average reward"
 
-    def __init__(self, name: str, n_steps: int, settled: int = 0):
+    def __init__(self, name: str, n_steps: int, burn_in: int = 0):
         super().__init__(name)
-        _at_least(1, n_steps=n_steps)
-        _at_least(0, settled=settled)
-        self.n_steps, self.settled = n_steps, settled
+        self._set_length(n_steps, burn_in)
 
-    def _one(self, **options):
-        return super()._one(max_episode_steps=-1, **options)  # Gymnasium's way to say never
+    def _set_length(self, n_steps: int, burn_in: int) -> None:
+        checks.whole(1, n_steps=n_steps)
+        checks.whole(0, burn_in=burn_in)
+        self.n_steps, self.burn_in = n_steps, burn_in
 
-    def play(self, act, n_episodes, seed):
-        """Return the average reward in each of ``n_episodes`` worlds, shape (n_episodes,).
+    def _make_env(self, **options: Any) -> Env:
+        return super()._make_env(max_episode_steps=-1, **options)  # no time limit
 
-        Raises:
-            ValueError: if ``n_episodes`` < 1 or ``seed`` < 0.
-        """
-        _at_least(1, n_episodes=n_episodes)
-        _at_least(0, seed=seed)
-        env = self.make(n_episodes)
-        s, _ = env.reset(seed=seed)
-        paid = np.zeros(n_episodes)
-        for i in range(self.settled + self.n_steps):
+    def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
+        """Return the average reward in each of ``n_episodes`` ≥ 1 environments; ``seed`` ≥ 0."""
+        s, env = self._reset_vector_env(n_episodes, seed)
+        rewards = np.zeros(n_episodes)
+        for t in range(self.burn_in + self.n_steps):
             s, r, *_ = env.step(act(s))
-            paid += r * (i >= self.settled)
+            rewards += r * (t >= self.burn_in)
         env.close()
-        return paid / self.n_steps
+        return rewards / self.n_steps
 
-    def film(self, act, seed):
-        yield from itertools.islice(super().film(act, seed), self.n_steps)
+    def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:
+        """Yield the frames of the first ``n_steps`` steps; ``seed`` ≥ 0."""
+        yield from itertools.islice(super().render_episode(act, seed), self.n_steps)
 
 
-class PendulumTask(EndlessTask):
-    """A pendulum that nobody resets, but that is knocked now and then: one that never fell again would forget how to get up.
+class PendulumTask(ContinuingTask):
+    """The pendulum as a continuing task. Random kicks make sure that a policy does not forget to swing up.
 
     Args:
-        n_steps, settled: as for ``EndlessTask``.
-        knocks: how probable that is in a step, 0 ≤ knocks ≤ 1. Its speed is then anything between the largest to the left and to the right.
-
-    Raises:
-        ValueError: if a number is out of range.
+        n_steps, burn_in: as for ``ContinuingTask``.
+        kick_probability: probability of a kick per step. A kick draws the velocity uniformly from its range.
     """
 
-    def __init__(self, n_steps: int, settled: int = 0, knocks: float = 1 / 200):
-        super().__init__("Pendulum-v1", n_steps, settled)
-        if not 0 <= knocks <= 1:
-            raise ValueError(f"knocks must be in [0, 1], got {knocks}")
-        self.knocks = knocks
+    def __init__(self, n_steps: int, burn_in: int = 0, kick_probability: float = 1 / 200):
+        super().__init__("Pendulum-v1", n_steps, burn_in)
+        checks.fraction(kick_probability=kick_probability)
+        self.kick_probability = kick_probability
 
-    def _one(self, **options):
-        return _Knocked(super()._one(**options), self.knocks)
+    def _make_env(self, **options: Any) -> Env:
+        return _RandomKicks(super()._make_env(**options), self.kick_probability)
 
 
-class _Knocked(Wrapper):
-    def __init__(self, env, knocks):
+class _RandomKicks(Wrapper):
+    def __init__(self, env: Env, kick_probability: float):
         super().__init__(env)
-        self.knocks = knocks
+        self.kick_probability = kick_probability
 
-    def step(self, action):
-        s, r, *over, info = self.env.step(action)
-        if self.np_random.random() < self.knocks:
-            pendulum: Any = self.unwrapped
-            pendulum.state[1] = self.np_random.uniform(-pendulum.max_speed, pendulum.max_speed)
-            s = np.array([*s[:2], pendulum.state[1]], s.dtype)
-        return s, r, *over, info
+    def step(self, action: np.ndarray) -> tuple:
+        s, r, terminated, truncated, info = self.env.step(action)
+        if self.np_random.random() < self.kick_probability:
+            pendulum = cast("PendulumEnv", self.unwrapped)
+            velocity = self.np_random.uniform(-pendulum.max_speed, pendulum.max_speed)
+            pendulum.state[1] = velocity
+            s = np.array([*s[:2], velocity], s.dtype)
+        return s, r, terminated, truncated, info
 
 
-class QueueTask(EndlessTask):
-    """The access-control queue, which never ends; ``worlds.access_control`` knows all about it.
-
-    Args:
-        n_steps, settled: as for ``EndlessTask``.
-
-    Raises:
-        ValueError: if a number is too small.
-    """
+class AccessControlTask(ContinuingTask):
+    """The access-control queue ``worlds.access_control``, with arguments as for ``ContinuingTask``."""
 
     name = "access-control"
 
-    def __init__(self, n_steps: int, settled: int = 0):
-        _at_least(1, n_steps=n_steps)
-        _at_least(0, settled=settled)
-        self.n_steps, self.settled = n_steps, settled
+    def __init__(self, n_steps: int, burn_in: int = 0):
+        self._set_length(n_steps, burn_in)
 
-    def _one(self, **options):
-        return self._world.env()
+    def _make_env(self, **options: Any) -> Env:
+        return self._mdp.env()
 
     @functools.cached_property
-    def _world(self):
-        return access_control()  # one for all environments
+    def _mdp(self) -> MDP:
+        return access_control()  # shared by all environments
 
-    def film(self, act, seed):
-        raise ValueError(f"there are no pictures of {self.name}, only numbers")
+    def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:
+        """Raise a ``ValueError``: the queue cannot be rendered."""
+        raise ValueError(f"{self.name} cannot be rendered")
 
 
-class SuiteTask(Task):
-    """A task of the DeepMind Control Suite: 1,000 steps, each of which pays from 0 to 1, and only our patience ends it.
+class ControlSuiteTask(Task):
+    """A task of the DeepMind Control Suite: 1,000 steps with rewards from 0 to 1, and then truncation.
 
     Args:
-        world: such as "cartpole".
-        goal: such as "swingup".
-        seen: what is made of a state before anybody sees it, a function of its numbers; nothing, unless given.
+        domain: such as "cartpole".
+        task: such as "swingup".
+        observe: function from the suite's observation, one array, to the agent's; by default the identity.
 
-    Whoever makes it is told by a ``ValueError`` if the suite has no such task, by a ``RuntimeError`` if the suite is not installed.
-
-    On no slide; Tassa et al. (2018). Lillicrap et al. (2016) had its forerunners.
+    Making an environment raises a ``ValueError`` if the suite has no such task, and a ``RuntimeError`` if it
+    is not installed. On no slide; Tassa et al. (2018). Lillicrap et al. (2016) used its forerunners.
     """
 
-    def __init__(self, world: str, goal: str, seen: Callable[[np.ndarray], np.ndarray] | None = None):
-        self.world, self.goal, self.seen = world, goal, seen
-        self.name = f"{world}-{goal}"
+    def __init__(self, domain: str, task: str, observe: Callable[[np.ndarray], np.ndarray] | None = None):
+        self.domain, self.task, self.observe = domain, task, observe
+        self.name = f"{domain}-{task}"
 
-    def _one(self, **options):
+    def _make_env(self, **options: Any) -> Env:
         from gymnasium.wrappers import FlattenObservation, TransformObservation
 
-        with _mujoco(self.name):
+        with mujoco_without_screen(self.name):
             from dm_control import suite
             from shimmy import DmControlCompatibilityV0
 
-            env = FlattenObservation(DmControlCompatibilityV0(suite.load(self.world, self.goal), **options))
-        if self.seen is None:
-            return env
-        space: Any = env.observation_space
-        shape = self.seen(np.zeros(space.shape)).shape
-        return TransformObservation(env, self.seen, Box(-np.inf, np.inf, shape, space.dtype))
+            env = DmControlCompatibilityV0(suite.load(self.domain, self.task), **options)
+        flat: Env = FlattenObservation(env)
+        if self.observe is None:
+            return flat
+        space = cast("Box", flat.observation_space)
+        shape = self.observe(np.zeros(space.shape)).shape
+        return TransformObservation(flat, self.observe, Box(-np.inf, np.inf, shape, space.dtype))
 
     @property
-    def fps(self):
-        env: Any = self._one()
-        step = env.unwrapped.dt
+    def fps(self) -> int:
+        env = self._make_env()
+        seconds_per_step = env.get_wrapper_attr("dt")
         env.close()
-        return round(1 / step)
+        return round(1 / seconds_per_step)
 
 
 class PongTask(Task):
-    """Pong from pixels: trained on points, judged by the scores of whole games.
+    """Pong from pixels, trained on points and evaluated by whole games; ``game`` as for ``pong.Pong``."""
 
-    Args:
-        game: "PongDeterministic-v4" or "ALE/Pong-v5", as for ``pong.Pong``.
-
-    Raises:
-        ValueError: if ``game`` is unknown.
-    """
-
-    score = "score"
-    fps = 15  # 60 frames a second, a decision every 4
+    metric = "score difference"
+    fps = 60 // pong.FRAME_SKIP
 
     def __init__(self, game: str):
-        if game not in GAMES:
-            raise ValueError(f"game must be one of {', '.join(GAMES)}, got {game!r}")
+        checks.one_of(pong.GAMES, game=game)
         self.name = game
 
-    def make(self, n_envs):
-        from pgcourse.environments.pong import Pong
+    def make_vector_env(self, n_envs: int) -> pong.Pong:
+        return pong.Pong(n_envs, game=self.name)
 
-        _at_least(1, n_envs=n_envs)
-        return Pong(n_envs, game=self.name)
+    def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
+        """Return the score difference of ``n_episodes`` ≥ 1 whole games; ``seed`` ≥ 0."""
+        checks.whole(1, n_episodes=n_episodes)
+        checks.whole(0, seed=seed)
+        return pong.evaluate(act, n_episodes, seed=seed, game=self.name).astype(float)
 
-    def play(self, act, n_episodes, seed):
-        from pgcourse.environments.pong import play
+    def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:
+        """Yield the screens of one game, or of its first five minutes; ``seed`` ≥ 0."""
+        checks.whole(0, seed=seed)
 
-        _at_least(1, n_episodes=n_episodes)
-        _at_least(0, seed=seed)
-        return play(act, n_episodes, seed=seed, game=self.name).astype(float)
+        def act_once(step: pong.PongStep) -> int:
+            return int(act(step.x[None])[0])
 
-    def film(self, act, seed):
-        from pgcourse.environments.pong import watch
-
-        _at_least(0, seed=seed)
-        points = [0, 0]
-        for moment in watch(
-            lambda moment: int(act(moment.x[None])[0]), LONGEST * self.fps, seed=seed, game=self.name
-        ):
-            yield moment.screen
-            if moment.r:
-                points[moment.r > 0] += 1
+        points = [0, 0]  # the opponent's and ours
+        for step in pong.iter_steps(act_once, MAX_VIDEO_SECONDS * self.fps, seed=seed, game=self.name):
+            yield cast("np.ndarray", step.screen)
+            if step.r:
+                points[step.r > 0] += 1
             if 21 in points:
                 return
-
-
-@contextlib.contextmanager
-def _mujoco(name):
-    """Let MuJoCo draw without a display where there is none, overhear what it says of old models, and name what is not installed."""
-    if sys.platform == "linux" and not {"MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
-        os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "off"
-    try:
-        import mujoco
-
-        mujoco.set_mju_user_warning(
-            lambda text: None if "deprecated" in text else logging.getLogger("mujoco").warning(text)
-        )
-        yield
-    except ImportError as error:
-        install = "pip install 'pgcourse[control]'" + (
-            ", and pip install --no-deps dm-control" if sys.version_info >= (3, 13) else ""
-        )
-        raise RuntimeError(f"{name} needs more than pgcourse itself: {install} ({error})") from error
-
-
-def _at_least(least, **named):
-    for name, number in named.items():
-        if number < least:
-            raise ValueError(f"{name} must be at least {least}, got {number}")
