@@ -1,7 +1,9 @@
-"""Networks that see the pixels of Pong.
+"""The lecture's network for Pong: a hidden layer on 6,400 pixels, and heads for policies and values.
 
-Slides 12–15 and 24.
+Slides 12–15, 24, 52 and 53.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -10,116 +12,190 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pgcourse.networks.mlp import _at_least
-from pgcourse.networks.policies import Policy
+from pgcourse import checks
+from pgcourse.arrays import Bool, Float
+from pgcourse.networks.policies import CategoricalPolicy
 
 
-class PixelPolicy(Policy):
+class PixelTrunk(nn.Module):
+    """The hidden layer: h = max(0, W₁x + b₁).
+
+    Only a few pixels of a difference frame are not 0, so W₁x is computed as a sum of a few columns of W₁.
+
+    Args:
+        hidden_size: hidden units, at least 1.
+        n_pixels: inputs, at least 1.
+        init_scale: factor on the initial weights, positive. Their variance is else 1 / (number of inputs), as
+            in Karpathy (2016).
+        ignored_pixels: pixels whose weights are and stay zero, boolean, shape (n_pixels,); None uses all.
+        generator: draws the initial weights.
+
+    Slides 12–14.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        n_pixels: int,
+        *,
+        init_scale: float = 1.0,
+        ignored_pixels: Bool[np.ndarray, " n_pixels"] | None = None,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        checks.at_least(1, hidden_size=hidden_size, n_pixels=n_pixels)
+        checks.positive(init_scale=init_scale)
+        ignored = np.zeros(n_pixels, bool) if ignored_pixels is None else np.asarray(ignored_pixels, bool)
+        if ignored.shape != (n_pixels,):
+            raise ValueError(f"ignored_pixels must have shape ({n_pixels},), got {ignored.shape}")
+        rows = torch.from_numpy(ignored)[:, None]
+        W1 = init_scale * torch.randn(n_pixels, hidden_size, generator=generator) / math.sqrt(n_pixels)
+        self.W1 = nn.Parameter(W1.masked_fill(rows, 0))  # transposed: a pixel a row
+        if ignored.any():
+            self.W1.register_hook(lambda gradient: gradient.masked_fill(rows, 0))
+        self.b1 = nn.Parameter(torch.zeros(hidden_size))
+
+    def forward(self, x: object) -> Float[Tensor, "N hidden_size"]:
+        """Return h, shape (N, hidden_size), for difference frames x, finite, shape (N, n_pixels)."""
+        frames = torch.as_tensor(x)
+        if frames.ndim != 2 or frames.shape[1] != len(self.W1):
+            raise ValueError(f"x must have shape (N, {len(self.W1)}), got {tuple(frames.shape)}")
+        n, n_pixels = frames.shape
+        flat = frames.numpy().reshape(-1)
+        where = np.flatnonzero(flat != 0)
+        checks.finite(x=flat[where])
+        starts = torch.from_numpy(np.searchsorted(where, np.arange(n) * n_pixels))  # of each frame in where
+        index, sign = torch.from_numpy(where % n_pixels), torch.from_numpy(flat[where]).to(self.W1.dtype)
+        W1x = F.embedding_bag(index, self.W1, starts, mode="sum", per_sample_weights=sign)
+        return (W1x + self.b1).relu()
+
+
+class PixelHead(nn.Module):
+    """The output layer: z = w₂·h + b₂, shape (N,), or z = W₂h + b₂, shape (N, n_outputs).
+
+    Args:
+        hidden_size: inputs, at least 1.
+        n_outputs: outputs; None for a single one, without an axis of its own.
+        generator: draws the initial weights, normal with variance 1 / (number of inputs).
+
+    Slides 14, 15 and 24.
+    """
+
+    def __init__(self, hidden_size: int, n_outputs: int | None, generator: torch.Generator):
+        super().__init__()
+        outputs = () if n_outputs is None else (n_outputs,)
+        w2 = torch.randn((hidden_size, *outputs), generator=generator) / math.sqrt(hidden_size)
+        self.w2 = nn.Parameter(w2)  # transposed, as W₁
+        self.b2 = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, h: Float[Tensor, "N hidden_size"]) -> Float[Tensor, "..."]:
+        """Return z, shape (N,) or (N, n_outputs)."""
+        return h @ self.w2 + self.b2
+
+
+class PixelPolicy(CategoricalPolicy):
     """The lecture's network for Pong: 80·80 pixels, 200 hidden units, one sigmoid.
 
     h = max(0, W₁x + b₁)        z = w₂·h + b₂        y = σ(z) = π(UP∣x)
 
-    Hardly any pixel of a difference frame is not 0, so W₁x is the sum of a few columns of W₁, and is computed as that.
-
     Args:
-        n_hidden: hidden units, at least 1.
+        hidden_size: hidden units, at least 1.
         n_pixels: inputs, at least 1.
-        seed: of the initial weights; these are normal with variance 1 / (number of inputs), as in Karpathy (2016).
-        spread: factor on those of the first layer, positive.
-        blind: pixels that it does not look at, boolean, shape (n_pixels,): their weights are and stay zero. None looks at all.
-
-    Raises:
-        ValueError: if ``n_hidden`` or ``n_pixels`` is below 1, ``spread`` is not positive, or ``blind`` has another shape.
+        init_scale, ignored_pixels: as for ``PixelTrunk``.
+        seed: of the initial weights.
 
     Slides 12–15.
     """
 
     def __init__(
-        self, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0, spread: float = 1.0, blind=None
+        self,
+        hidden_size: int = 200,
+        *,
+        n_pixels: int = 6400,
+        init_scale: float = 1.0,
+        ignored_pixels: Bool[np.ndarray, " n_pixels"] | None = None,
+        seed: int = 0,
     ):
         super().__init__()
-        _at_least(n_hidden=(n_hidden, 1), n_pixels=(n_pixels, 1))
-        if not 0 < spread < math.inf:
-            raise ValueError(f"spread must be a positive number, got {spread}")
-        blind = torch.as_tensor(np.zeros(n_pixels, bool) if blind is None else np.asarray(blind, bool))
-        if blind.shape != (n_pixels,):
-            raise ValueError(f"blind must have shape ({n_pixels},), got {tuple(blind.shape)}")
         generator = torch.Generator().manual_seed(seed)
-        W1 = spread * torch.randn(n_pixels, n_hidden, generator=generator) / math.sqrt(n_pixels)
-        self.W1 = nn.Parameter(W1.masked_fill(blind[:, None], 0))  # transposed: a pixel a row
-        if blind.any():
-            self.W1.register_hook(lambda slope: slope.masked_fill(blind[:, None], 0))
-        self.b1 = nn.Parameter(torch.zeros(n_hidden))
-        self.w2 = nn.Parameter(torch.randn(n_hidden, generator=generator) / math.sqrt(n_hidden))
-        self.b2 = nn.Parameter(torch.zeros(()))
+        self.trunk = PixelTrunk(
+            hidden_size, n_pixels, init_scale=init_scale, ignored_pixels=ignored_pixels, generator=generator
+        )
+        self.head = PixelHead(hidden_size, None, generator)
 
-    def hidden(self, x) -> Tensor:
-        """Return h, shape (N, n_hidden), for difference frames x, shape (N, n_pixels).
+    def logit(self, x: object) -> Float[Tensor, " N"]:
+        """Return z, shape (N,), for frames (N, n_pixels): the log-odds, which slide 15 calls a log
+        probability."""
+        return self.head(self.trunk(x))
 
-        Raises:
-            ValueError: if the frames have another size or non-finite pixels.
-        """
-        x = torch.as_tensor(x)
-        if x.ndim != 2 or x.shape[1] != len(self.W1):
-            raise ValueError(f"x must have shape (N, {len(self.W1)}), got {tuple(x.shape)}")
-        n, n_pixels = x.shape
-        flat = x.numpy().reshape(-1)
-        where = np.flatnonzero(flat != 0)
-        sign = flat[where]
-        if not np.isfinite(sign).all():
-            raise ValueError(f"x must be finite, got {sign[~np.isfinite(sign)][0]}")
-        first = np.searchsorted(where, np.arange(n) * n_pixels)  # where each frame's pixels begin
-        index, first, sign = (torch.from_numpy(array) for array in (where % n_pixels, first, sign))
-        W1x = F.embedding_bag(index, self.W1, first, mode="sum", per_sample_weights=sign.to(self.W1.dtype))
-        return (W1x + self.b1).relu()
-
-    def logit(self, x) -> Tensor:
-        """Return z, shape (N,), for frames as for ``hidden``. Slide 15 calls it a log probability; it is the logarithm of the odds."""
-        return self.hidden(x) @ self.w2 + self.b2
-
-    def logits(self, s) -> Tensor:
-        """Return (0, z), shape (N, 2)."""
+    def logits(self, s: object) -> Float[Tensor, "N 2"]:
+        """Return (0, z), shape (N, 2): a softmax over them is the sigmoid of z."""
         z = self.logit(s)
-        return torch.stack([torch.zeros_like(z), z], dim=1)  # a softmax over (0, z) is the sigmoid of z
+        return torch.stack([torch.zeros_like(z), z], dim=1)
 
 
-class PixelSoftmaxPolicy(PixelPolicy):
-    """The same hidden layer, and a softmax over K actions where ``PixelPolicy`` has one sigmoid.
+class PixelSoftmaxPolicy(CategoricalPolicy):
+    """The same hidden layer with a softmax over K actions.
 
     h = max(0, W₁x + b₁)        z = W₂h + b₂        π(k∣x) = e^zₖ / Σⱼ e^zⱼ
 
     Args:
         n_actions: K, at least 2.
-        n_hidden, n_pixels, seed: as for ``PixelPolicy``.
-
-    Raises:
-        ValueError: if a size is too small.
+        hidden_size, n_pixels, seed: as for ``PixelPolicy``.
 
     Slide 24.
     """
 
-    def __init__(self, n_actions: int, n_hidden: int = 200, *, n_pixels: int = 6400, seed: int = 0):
-        super().__init__(n_hidden, n_pixels=n_pixels, seed=seed)
-        _at_least(n_actions=(n_actions, 2))
-        generator = torch.Generator().manual_seed(seed + 1)
-        self.w2 = nn.Parameter(
-            torch.randn(n_hidden, n_actions, generator=generator) / math.sqrt(n_hidden)
-        )  # transposed, as W₁
-        self.b2 = nn.Parameter(torch.zeros(n_actions))
+    def __init__(self, n_actions: int, hidden_size: int = 200, *, n_pixels: int = 6400, seed: int = 0):
+        super().__init__()
+        self.trunk, self.head = _trunk_and_outputs(n_actions, hidden_size, n_pixels, seed)
 
-    def logits(self, s) -> Tensor:
-        """Return z, shape (N, K)."""
-        return self.hidden(s) @ self.w2 + self.b2
+    def logits(self, s: object) -> Float[Tensor, "N K"]:
+        """Return z, shape (N, K), for frames of shape (N, n_pixels)."""
+        return self.head(self.trunk(s))
 
 
-class PixelValue(PixelPolicy):
-    """The same network again, whose one output is a value: v(x) = w₂·h + b₂.
+class PixelQNetwork(nn.Module):
+    """The same hidden layer with a value for each of K actions: q(x, ·) = W₂h + b₂.
 
-    Args: as for ``PixelPolicy``.
+    Args: as for ``PixelSoftmaxPolicy``.
+
+    Slide 2.
+    """
+
+    def __init__(self, n_actions: int, hidden_size: int = 200, *, n_pixels: int = 6400, seed: int = 0):
+        super().__init__()
+        self.trunk, self.head = _trunk_and_outputs(n_actions, hidden_size, n_pixels, seed)
+
+    def forward(self, s: object) -> Float[Tensor, "N K"]:
+        """Return q(s, ·), shape (N, K), for frames of shape (N, n_pixels)."""
+        return self.head(self.trunk(s))
+
+
+class PixelValue(nn.Module):
+    """The same hidden layer with a value: v(x) = w₂·h + b₂.
+
+    Args:
+        hidden_size, n_pixels, seed: as for ``PixelPolicy``.
 
     Slides 52 and 53.
     """
 
-    def forward(self, s) -> Tensor:
-        """Return v(s), shape (N,), for frames as for ``hidden``."""
-        return self.logit(s)
+    def __init__(self, hidden_size: int = 200, *, n_pixels: int = 6400, seed: int = 0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.trunk = PixelTrunk(hidden_size, n_pixels, generator=generator)
+        self.head = PixelHead(hidden_size, None, generator)
+
+    def forward(self, s: object) -> Float[Tensor, " N"]:
+        """Return v(s), shape (N,), for frames of shape (N, n_pixels)."""
+        return self.head(self.trunk(s))
+
+
+def _trunk_and_outputs(
+    n_actions: int, hidden_size: int, n_pixels: int, seed: int
+) -> tuple[PixelTrunk, PixelHead]:
+    checks.at_least(2, n_actions=n_actions)
+    first, second = (torch.Generator().manual_seed(seed + k) for k in (0, 1))
+    trunk = PixelTrunk(hidden_size, n_pixels, generator=first)
+    return trunk, PixelHead(hidden_size, n_actions, second)

@@ -1,31 +1,51 @@
-"""Policies: π(a∣s) as a table, a softmax or a Gaussian, and deterministic ones, μ(s).
+"""Policies: π(a∣s) as a table, a softmax or a Gaussian, and deterministic policies, μ(s).
 
-Slides 2, 3, 24 and 63–65.
+Slides 3, 5, 19, 24, 34 and 63–65.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pgcourse.networks.mlp import _at_least, _finite, _hidden, _network, _rows, _sizes, _through
+from pgcourse import checks
+from pgcourse.arrays import Float, Int
+from pgcourse.networks.mlp import as_indices, as_states, finite_output, layer_sizes, mlp
 
 
-class Policy(nn.Module):
-    """π(·∣s) over K actions. A network becomes a policy by giving ``logits``, shape (N, K).
+class Policy(Protocol):
+    """What policy-gradient algorithms ask of a stochastic policy: a network, or anything with these methods.
 
-    Where actions are not numbered 0…K−1, ``log_prob``, ``sample`` and ``greedy`` are what an algorithm asks for.
+    ``log_prob`` is log π(a∣s), differentiable, shape (N,); ``sample`` draws an action for each of N states;
+    ``greedy`` gives the most probable ones; the rest are those of ``nn.Module``.
     """
 
-    def logits(self, s) -> Tensor:
-        """Return the scores z, shape (N, K), of which π is the softmax."""
+    def log_prob(self, s: np.ndarray, a: np.ndarray) -> Float[Tensor, " N"]: ...
+    def sample(self, s: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
+    def greedy(self, s: np.ndarray) -> np.ndarray: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state_dict: dict[str, Tensor], /) -> object: ...
+
+
+class CategoricalPolicy(nn.Module):
+    """A softmax policy π(·∣s) over K actions. A network becomes one by giving ``logits``, shape (N, K).
+
+    π(k∣s) = e^zₖ / Σⱼ e^zⱼ
+    """
+
+    def logits(self, s: object) -> Float[Tensor, "N K"]:
+        """Return the logits z, shape (N, K), of which π is the softmax."""
         raise NotImplementedError
 
-    def log_prob(self, s, a) -> Tensor:
-        """Return L = Σₖ tₖ log yₖ = log π(a∣s), where the label t is the action taken.
+    def log_prob(self, s: object, a: object) -> Float[Tensor, " N"]:
+        """Return L = Σₖ tₖ log πₖ = log π(a∣s), where the label t is the action taken.
 
         Args:
             s: states, shape (N, ...).
@@ -34,306 +54,228 @@ class Policy(nn.Module):
         Returns:
             Tensor of shape (N,).
 
-        Raises:
-            ValueError: if ``a`` holds anything but integers 0…K−1, or has another length than ``s``.
-
         Slides 5, 24 and 34.
         """
         logits, a = self.logits(s), torch.as_tensor(a)
         n_actions = logits.shape[1]
         if a.shape != logits.shape[:1]:
-            raise ValueError(
-                f"a must have shape {tuple(logits.shape[:1])}, one action a state, got {tuple(a.shape)}"
-            )
+            expected = tuple(logits.shape[:1])
+            raise ValueError(f"a must have shape {expected}, one action a state, got {tuple(a.shape)}")
         if a.is_floating_point() or (len(a) and not 0 <= a.min() <= a.max() < n_actions):
-            raise ValueError(
-                f"a must hold integers in 0..{n_actions - 1}, got {a.dtype} from {a.min()} to {a.max()}"
-            )
+            got = f"{a.dtype} from {a.min()} to {a.max()}"
+            raise ValueError(f"a must hold integers in 0..{n_actions - 1}, got {got}")
         return -F.cross_entropy(logits, a.long(), reduction="none")
 
     @torch.no_grad()
-    def probabilities(self, s) -> np.ndarray:
+    def probabilities(self, s: object) -> Float[np.ndarray, "N K"]:
         """Return π(a∣s), shape (N, K), for states s, shape (N, ...).
 
         Raises:
-            ValueError: if the network gives scores that are not finite.
+            ValueError: if a logit is not finite, as after a diverged update.
 
         Slides 3 and 24.
         """
         logits = self.logits(s)
-        _finite("scores", logits.numpy())
+        finite_output("logits", logits.numpy())
         return logits.softmax(dim=1).numpy()
 
-    def sample(self, s, rng: np.random.Generator) -> np.ndarray:
+    def sample(self, s: object, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
         """Draw one action for each state: integers, shape (N,).
-
-        Raises:
-            ValueError: as ``probabilities``.
 
         Slide 19.
         """
-        steps = self.probabilities(s).cumsum(axis=1)
-        return (steps[:, :-1] < rng.random((len(steps), 1))).sum(axis=1)
+        cumulative = self.probabilities(s).cumsum(axis=1)
+        return (cumulative[:, :-1] < rng.random((len(cumulative), 1))).sum(axis=1)
 
-    def greedy(self, s) -> np.ndarray:
-        """Return the most probable action for each state, the first of equals: integers, shape (N,).
-
-        Raises:
-            ValueError: as ``probabilities``.
-        """
+    def greedy(self, s: object) -> Int[np.ndarray, " N"]:
+        """Return the most probable action for each state, the first of equals: integers, shape (N,)."""
         return self.probabilities(s).argmax(axis=1)
 
 
-class TabularPolicy(Policy):
-    """No network at all: a table of logits, one row for each state, in double precision.
+class TabularPolicy(CategoricalPolicy):
+    """A softmax policy whose logits are a table, one row for each state, in double precision.
 
     π(k∣s) = e^w[s,k] / Σⱼ e^w[s,j]
 
     Args:
-        w: the first logits, shape (n_states, K); copied.
-
-    Raises:
-        ValueError: if ``w`` is no table.
+        w: initial logits, shape (n_states, K); copied.
 
     Slide 24; Sutton & Barto (2018), equation 13.2.
     """
 
-    def __init__(self, w):
+    def __init__(self, w: object):
         super().__init__()
-        w = torch.tensor(np.asarray(w, float))
-        if w.ndim != 2:
-            raise ValueError(f"w must have shape (n_states, n_actions), got {tuple(w.shape)}")
-        self.w = nn.Parameter(w)
+        table = torch.tensor(np.asarray(w, float))
+        if table.ndim != 2:
+            raise ValueError(f"w must have shape (n_states, n_actions), got {tuple(table.shape)}")
+        self.w = nn.Parameter(table)
 
-    def logits(self, s) -> Tensor:
-        """Return the rows of the table, shape (N, K), for states s, integers of shape (N,).
-
-        Raises:
-            ValueError: if ``s`` holds anything but integers 0…n_states−1.
-        """
-        return self.w[_rows(s, len(self.w))]
+    def logits(self, s: object) -> Float[Tensor, "N K"]:
+        """Return the rows of the table, shape (N, K), for states s, integers 0…n_states−1, shape (N,)."""
+        return self.w[as_indices(s, len(self.w))]
 
 
-class SoftmaxPolicy(Policy):
-    """A hidden layer, or more, and a softmax: states of n numbers in, the probabilities of K actions out.
+class SoftmaxPolicy(CategoricalPolicy):
+    """A multilayer perceptron with a softmax output: states of ``state_dim`` numbers, K actions.
 
     h = max(0, W₁s + b₁)        z = W₂h + b₂        π(k∣s) = e^zₖ / Σⱼ e^zⱼ
 
     Args:
-        n_inputs: length of a state, at least 1.
+        state_dim: length of a state, at least 1.
         n_actions: K, at least 2.
-        n_hidden: hidden units of a layer, at least 1.
-        n_layers: hidden layers, each of as many units, at least 1.
-        seed: of the initial weights, which are PyTorch's own choice: uniform in ±1/√(number of inputs).
-
-    Raises:
-        ValueError: if a size is too small.
+        hidden_sizes: units of each hidden layer, at least one layer, at least 1 unit each.
+        seed: of the initial weights, PyTorch's default: uniform in ±1/√(number of inputs).
 
     Slides 3 and 24.
     """
 
-    def __init__(
-        self, n_inputs: int, n_actions: int, n_hidden: int = 64, *, n_layers: int = 1, seed: int = 0
-    ):
+    def __init__(self, state_dim: int, n_actions: int, hidden_sizes: Sequence[int] = (64,), *, seed: int = 0):
         super().__init__()
-        _at_least(n_inputs=(n_inputs, 1), n_actions=(n_actions, 2))
-        self.layers = _network([n_inputs, *_hidden(n_hidden, n_layers), n_actions], seed)
+        checks.at_least(2, n_actions=n_actions)
+        self.layers = mlp([*layer_sizes(state_dim, hidden_sizes), n_actions], seed)
 
-    def logits(self, s) -> Tensor:
-        """Return z, shape (N, K), for states of shape (N, n_inputs).
-
-        Raises:
-            ValueError: if the states have another shape.
-        """
-        return _through(self.layers, s)
-
-
-class ValuePolicy(nn.Module):
-    """Takes the action of which its network thinks most: Q(s, ·), shape (N, K), is what the network would give a softmax.
-
-    So it is the same network as a policy's, with the same weights in the beginning. Only what its outputs mean is another.
-
-    Args:
-        network: a ``Policy``.
-
-    Slide 2.
-    """
-
-    stochastic = False  # nothing is drawn
-
-    def __init__(self, network: Policy):
-        super().__init__()
-        self.network = network
-
-    def q(self, s) -> Tensor:
-        """Return Q(s, ·), shape (N, K), for states s, shape (N, ...).
-
-        Raises:
-            ValueError: if the states have another shape.
-        """
-        return self.network.logits(s)
-
-    @torch.no_grad()
-    def greedy(self, s) -> np.ndarray:
-        """Return the best action for each state, the first of equals: integers, shape (N,).
-
-        Raises:
-            ValueError: if the states have another shape, or the network gives values that are not finite.
-        """
-        return _finite("values", self.q(s).numpy()).argmax(axis=1)
-
-    def sample(self, s, rng: np.random.Generator) -> np.ndarray:
-        """Return the best action too: there is nothing to draw.
-
-        Raises:
-            ValueError: as ``greedy``.
-        """
-        return self.greedy(s)
+    def logits(self, s: object) -> Float[Tensor, "N K"]:
+        """Return z, shape (N, K), for states of shape (N, state_dim)."""
+        return self.layers(as_states(s, self.layers[0]))
 
 
 class GaussianPolicy(nn.Module):
-    """Actions of D real numbers: a hidden layer, or more, gives their means μ(s), and σ, the same in every state, is learnt with it.
+    """A Gaussian policy over actions of D real numbers; its standard deviations are learnt, the same in all
+    states.
 
     aₖ ~ N(μₖ(s), σₖ²)        log π(a∣s) = −Σₖ (½ ((aₖ − μₖ)/σₖ)² + log σₖ + ½ log 2π)
 
-    What is drawn is not cut off. An environment that allows no more than so much cuts it for itself, and log π is that of what was drawn.
+    Samples are not clipped. An environment with bounds clips for itself, and log π is that of the unclipped
+    sample.
 
     Args:
-        n_inputs: length of a state, at least 1.
-        n_outputs: D, at least 1.
-        n_hidden: hidden units of a layer, at least 1.
-        n_layers: hidden layers, each of as many units, at least 1.
-        sigma: every σₖ in the beginning, positive.
-        seed: of the initial weights, PyTorch's own choice.
-
-    Raises:
-        ValueError: if a size is too small or ``sigma`` is not positive.
+        state_dim: length of a state, at least 1.
+        action_dim: D, at least 1.
+        hidden_sizes: units of each hidden layer, at least one layer, at least 1 unit each.
+        sigma: initial standard deviations σₖ, positive.
+        seed: of the initial weights, PyTorch's default.
 
     On no slide; Sutton & Barto (2018), equations 13.19 and 13.20.
     """
 
     def __init__(
         self,
-        n_inputs: int,
-        n_outputs: int,
-        n_hidden: int = 64,
+        state_dim: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int] = (64,),
         *,
-        n_layers: int = 1,
         sigma: float = 1.0,
         seed: int = 0,
     ):
         super().__init__()
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma must be a positive number, got {sigma}")
-        _at_least(n_inputs=(n_inputs, 1), n_outputs=(n_outputs, 1))
-        self.layers = _network([n_inputs, *_hidden(n_hidden, n_layers), n_outputs], seed)
-        self.log_sigma = nn.Parameter(torch.full((n_outputs,), math.log(sigma)))
+        checks.positive(sigma=sigma)
+        checks.at_least(1, action_dim=action_dim)
+        self.layers = mlp([*layer_sizes(state_dim, hidden_sizes), action_dim], seed)
+        self.log_sigma = nn.Parameter(torch.full((action_dim,), math.log(sigma)))
 
-    def log_prob(self, s, a) -> Tensor:
-        """Return log π(a∣s), the sum over the D numbers of an action, shape (N,), for states (N, n_inputs) and actions (N, D).
+    def mean(self, s: object) -> Float[Tensor, "N D"]:
+        """Return μ(s), shape (N, D), for states of shape (N, state_dim)."""
+        return self.layers(as_states(s, self.layers[0]))
 
-        Raises:
-            ValueError: if a shape is another.
-        """
-        mu = self._mu(s)
+    def log_prob(self, s: object, a: object) -> Float[Tensor, " N"]:
+        """Return log π(a∣s), summed over the D numbers of an action, shape (N,), for actions (N, D)."""
+        mu = self.mean(s)
         a = torch.as_tensor(a, dtype=mu.dtype)
         if a.shape != mu.shape:
             raise ValueError(f"a must have shape {tuple(mu.shape)}, got {tuple(a.shape)}")
         return torch.distributions.Normal(mu, self.log_sigma.exp()).log_prob(a).sum(dim=1)
 
     @torch.no_grad()
-    def sample(self, s, rng: np.random.Generator) -> np.ndarray:
-        """Draw one action for each state, shape (N, D).
-
-        Raises:
-            ValueError: as ``greedy``.
-        """
+    def sample(self, s: object, rng: np.random.Generator) -> Float[np.ndarray, "N D"]:
+        """Draw one action for each state, shape (N, D)."""
         mu = self.greedy(s)
         return mu + self.log_sigma.exp().numpy() * rng.standard_normal(mu.shape, dtype=mu.dtype)
 
     @torch.no_grad()
-    def greedy(self, s) -> np.ndarray:
-        """Return the most probable action for each state, μ(s), shape (N, D).
-
-        Raises:
-            ValueError: if the states have another shape, or the network gives means that are not finite.
-        """
-        return _finite("means", self._mu(s).numpy())
-
-    def _mu(self, s) -> Tensor:
-        return _through(self.layers, s)
+    def greedy(self, s: object) -> Float[np.ndarray, "N D"]:
+        """Return the most probable action for each state, μ(s), shape (N, D)."""
+        return finite_output("means", self.mean(s).numpy())
 
 
 class DeterministicPolicy(nn.Module):
-    """The action itself, D real numbers between bounds, where other policies give probabilities.
+    """A deterministic policy μ(s): actions of D real numbers between bounds.
 
-    h₁ = max(0, W₁s + b₁)        h₂ = max(0, W₂h₁ + b₂)        μ(s) = middle + reach · tanh(W₃h₂ + b₃)
+    h₁ = max(0, W₁s + b₁)        h₂ = max(0, W₂h₁ + b₂)        μ(s) = bias + scale · tanh(W₃h₂ + b₃)
 
     Args:
-        n_inputs: length of a state, at least 1.
-        low, high: what an action may be, shape (D,), finite, low < high; middle and reach are half their sum and half their difference.
-        n_hidden: hidden units of each layer, at least one layer, at least 1 unit each.
-        last: weights of the last layer are uniform in ±last in the beginning, so that all actions are near the middle; None leaves them, as
-            all others are, PyTorch's own choice.
+        state_dim: length of a state, at least 1.
+        low, high: bounds of an action, shape (D,), finite, low < high; bias = (low + high)/2, scale = (high −
+            low)/2.
+        hidden_sizes: units of each hidden layer, at least one layer, at least 1 unit each.
+        final_init_scale: the last layer's initial weights are uniform in ± this, positive: the first actions
+            are then near the middle. None keeps PyTorch's default, as in the other layers.
         seed: of the initial weights.
 
-    Raises:
-        ValueError: if a size is too small, a bound is missing, or ``last`` is not positive.
-
-    Slides 63–65; Lillicrap et al. (2016), section 7 for ``last``.
+    Slides 63–65; Lillicrap et al. (2016), section 7, for ``final_init_scale``.
     """
 
-    stochastic = False  # nothing is drawn
+    stochastic = False
 
     def __init__(
         self,
-        n_inputs: int,
-        low,
-        high,
-        n_hidden: Sequence[int] = (64, 64),
+        state_dim: int,
+        low: Sequence[float] | np.ndarray,
+        high: Sequence[float] | np.ndarray,
+        hidden_sizes: Sequence[int] = (64, 64),
         *,
-        last: float | None = None,
+        final_init_scale: float | None = None,
         seed: int = 0,
     ):
         super().__init__()
         low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        if (
-            low.ndim != 1
-            or not len(low)
-            or low.shape != high.shape
-            or not (np.isfinite(low) & np.isfinite(high) & (low < high)).all()
-        ):
+        shapes_fit = low.ndim == 1 and len(low) and low.shape == high.shape
+        if not shapes_fit or not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
             raise ValueError(
-                f"low and high must be finite, low < high, of one shape (n_outputs,), got {low} and {high}"
+                f"low and high must be finite, low < high, of one shape (action_dim,), got {low} and {high}"
             )
         self._low, self._high = low, high
-        self.layers = _network([*_sizes(n_inputs, n_hidden, last), len(low)], seed, last=last)
-        self.middle: Tensor
-        self.reach: Tensor
-        self.register_buffer("middle", torch.from_numpy((low + high) / 2), persistent=False)
-        self.register_buffer("reach", torch.from_numpy((high - low) / 2), persistent=False)
+        sizes = [*layer_sizes(state_dim, hidden_sizes), len(low)]
+        self.layers = mlp(sizes, seed, final_init_scale=final_init_scale)
+        self.action_bias: Tensor
+        self.action_scale: Tensor
+        self.register_buffer("action_bias", torch.from_numpy((low + high) / 2), persistent=False)
+        self.register_buffer("action_scale", torch.from_numpy((high - low) / 2), persistent=False)
 
-    def forward(self, s) -> Tensor:
-        """Return μ(s), shape (N, D), for states of shape (N, n_inputs).
-
-        Raises:
-            ValueError: if the states have another shape.
-        """
-        return self.middle + self.reach * _through(self.layers, s).tanh()
+    def forward(self, s: object) -> Float[Tensor, "N D"]:
+        """Return μ(s), shape (N, D), for states of shape (N, state_dim)."""
+        return self.action_bias + self.action_scale * self.layers(as_states(s, self.layers[0])).tanh()
 
     @torch.no_grad()
-    def greedy(self, s) -> np.ndarray:
-        """Return μ(s), shape (N, D).
+    def greedy(self, s: object) -> Float[np.ndarray, "N D"]:
+        """Return μ(s), shape (N, D)."""
+        a = finite_output("actions", self(s).numpy())
+        return a.clip(self._low, self._high)  # rounding may exceed a bound
 
-        Raises:
-            ValueError: if the states have another shape, or the network gives actions that are not finite.
-        """
-        return _finite("actions", self(s).numpy()).clip(self._low, self._high)  # which rounding may pass
+    def sample(self, s: object, rng: np.random.Generator) -> Float[np.ndarray, "N D"]:
+        """Return μ(s): nothing is drawn."""
+        return self.greedy(s)
 
-    def sample(self, s, rng: np.random.Generator) -> np.ndarray:
-        """Return μ(s) too: there is nothing to draw.
 
-        Raises:
-            ValueError: as ``greedy``.
-        """
+class GreedyQPolicy(nn.Module):
+    """The greedy policy of a Q-network: a = argmaxₖ Q(s, k).
+
+    Args:
+        q_network: network giving Q(s, ·), shape (N, K), as ``q_network(s)``.
+
+    Slide 2.
+    """
+
+    stochastic = False
+
+    def __init__(self, q_network: nn.Module):
+        super().__init__()
+        self.q_network = q_network
+
+    @torch.no_grad()
+    def greedy(self, s: object) -> Int[np.ndarray, " N"]:
+        """Return the action of the largest value for each state, the first of equals, shape (N,)."""
+        return finite_output("values", self.q_network(s).numpy()).argmax(axis=1)
+
+    def sample(self, s: object, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+        """Return the greedy action: nothing is drawn."""
         return self.greedy(s)

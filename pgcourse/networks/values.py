@@ -1,7 +1,9 @@
-"""Value functions: v(s) and q(s, a).
+"""Value functions: v(s), q(s, ·) and q(s, a), as tables and networks.
 
-Slides 57–60, 64 and 65.
+Slides 2, 57, 60, 64 and 65.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -9,144 +11,133 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgcourse.networks.mlp import _at_least, _hidden, _network, _rows, _sizes, _through
+from pgcourse import checks
+from pgcourse.arrays import Float
+from pgcourse.networks.mlp import as_indices, as_states, layer_sizes, mlp
 
 
 class TabularValue(nn.Module):
-    """No network at all: a table of expected returns, one for each state, in double precision.
+    """A table of values, one for each state, in double precision.
 
     Args:
-        v: the first ones, shape (n_states,); copied.
-
-    Raises:
-        ValueError: if ``v`` has another shape or is not finite.
+        v: initial values, shape (n_states,); finite; copied.
     """
 
-    def __init__(self, v):
+    def __init__(self, v: object):
         super().__init__()
-        v = torch.tensor(np.asarray(v, float))
-        if v.ndim != 1 or not v.isfinite().all():
-            raise ValueError(f"v must be finite, shape (n_states,), got shape {tuple(v.shape)}: {v}")
-        self.v = nn.Parameter(v)
+        table = torch.tensor(np.asarray(v, float))
+        if table.ndim != 1 or not table.isfinite().all():
+            got = f"shape {tuple(table.shape)}: {table}"
+            raise ValueError(f"v must be finite, shape (n_states,), got {got}")
+        self.v = nn.Parameter(table)
 
-    def forward(self, s) -> Tensor:
-        """Return v(s), shape (N,), for states s, integers of shape (N,).
-
-        Raises:
-            ValueError: if ``s`` holds anything but integers 0…n_states−1.
-        """
-        return self.v[_rows(s, len(self.v))]
+    def forward(self, s: object) -> Float[Tensor, " N"]:
+        """Return v(s), shape (N,), for states s, integers 0…n_states−1, shape (N,)."""
+        return self.v[as_indices(s, len(self.v))]
 
 
-class LinearValue(nn.Module):
-    """A sum of features: v(s) = w·x(s), in double precision, w = 0 in the beginning.
+class ValueNetwork(nn.Module):
+    """A multilayer perceptron: v(s) = w₂·max(0, W₁s + b₁) + b₂.
 
     Args:
-        x: the features of each state, shape (n_states, F); finite.
-
-    Raises:
-        ValueError: if ``x`` is no finite table.
-
-    Slides 58–59; Sutton & Barto (2018), equation 9.8.
-    """
-
-    def __init__(self, x):
-        super().__init__()
-        x = torch.tensor(np.asarray(x, float))
-        if x.ndim != 2 or not x.isfinite().all():
-            raise ValueError(
-                f"x must be finite, shape (n_states, n_features), got shape {tuple(x.shape)}: {x}"
-            )
-        self.x: Tensor
-        self.register_buffer("x", x)
-        self.w = nn.Parameter(torch.zeros(x.shape[1], dtype=x.dtype))
-
-    def forward(self, s) -> Tensor:
-        """Return v(s), shape (N,), for states s, integers of shape (N,).
-
-        Raises:
-            ValueError: if ``s`` holds anything but integers 0…n_states−1.
-        """
-        return self.x[_rows(s, len(self.x))] @ self.w
-
-
-class NetworkValue(nn.Module):
-    """A hidden layer, or more: v(s) = w₂·max(0, W₁s + b₁) + b₂.
-
-    Args:
-        n_inputs: length of a state, at least 1.
-        n_hidden: hidden units of a layer, at least 1.
-        n_layers: hidden layers, each of as many units, at least 1.
-        seed: of the initial weights, PyTorch's own choice.
-
-    Raises:
-        ValueError: if a size is too small.
+        state_dim: length of a state, at least 1.
+        hidden_sizes: units of each hidden layer, at least one layer, at least 1 unit each.
+        seed: of the initial weights, PyTorch's default.
 
     Slides 57 and 60.
     """
 
-    def __init__(self, n_inputs: int, n_hidden: int = 64, *, n_layers: int = 1, seed: int = 0):
+    def __init__(self, state_dim: int, hidden_sizes: Sequence[int] = (64,), *, seed: int = 0):
         super().__init__()
-        _at_least(n_inputs=(n_inputs, 1))
-        self.layers = _network([n_inputs, *_hidden(n_hidden, n_layers), 1], seed)
+        self.layers = mlp([*layer_sizes(state_dim, hidden_sizes), 1], seed)
 
-    def forward(self, s) -> Tensor:
-        """Return v(s), shape (N,), for states of shape (N, n_inputs).
-
-        Raises:
-            ValueError: if the states have another shape.
-        """
-        return _through(self.layers, s)[:, 0]
+    def forward(self, s: object) -> Float[Tensor, " N"]:
+        """Return v(s), shape (N,), for states of shape (N, state_dim)."""
+        return self.layers(as_states(s, self.layers[0]))[:, 0]
 
 
-class NetworkQ(nn.Module):
-    """What an action is worth: q(s, a), a network of two hidden layers, or more or fewer, into which both go.
+class DiscreteQNetwork(nn.Module):
+    """A multilayer perceptron with an output for each of K actions: q(s, ·).
 
     Args:
-        n_inputs: length of a state, at least 1.
-        n_outputs: D, length of an action, at least 1.
-        n_hidden: hidden units of each layer, as for ``DeterministicPolicy``.
-        late: whether the action enters the second layer, not the first.
-        last: as for ``DeterministicPolicy``; the first q are then near 0.
+        state_dim: length of a state, at least 1.
+        n_actions: K, at least 2.
+        hidden_sizes: units of each hidden layer, at least one layer, at least 1 unit each.
+        seed: of the initial weights, PyTorch's default.
+
+    Slide 2.
+    """
+
+    def __init__(self, state_dim: int, n_actions: int, hidden_sizes: Sequence[int] = (64,), *, seed: int = 0):
+        super().__init__()
+        checks.at_least(2, n_actions=n_actions)
+        self.layers = mlp([*layer_sizes(state_dim, hidden_sizes), n_actions], seed)
+
+    def forward(self, s: object) -> Float[Tensor, "N K"]:
+        """Return q(s, ·), shape (N, K), for states of shape (N, state_dim)."""
+        return self.layers(as_states(s, self.layers[0]))
+
+
+class QNetwork(nn.Module):
+    """A multilayer perceptron that takes state and action: q(s, a).
+
+    Args:
+        state_dim: length of a state, at least 1.
+        action_dim: D, length of an action, at least 1.
+        hidden_sizes: units of each hidden layer, at least one layer, at least 1 unit each.
+        action_at_second_layer: whether the action enters the second layer instead of the first.
+        final_init_scale: the last layer's initial weights are uniform in ± this, positive: the first q are
+            then near 0. None keeps PyTorch's default.
         seed: of the initial weights.
 
-    Raises:
-        ValueError: if a size is too small or ``last`` is not positive.
-
-    Slides 64–65, where it is Network 1; Lillicrap et al. (2016), section 7 for ``late`` and ``last``.
+    Slides 64 and 65, where it is Network 1; Lillicrap et al. (2016), section 7, for the last two.
     """
 
     def __init__(
         self,
-        n_inputs: int,
-        n_outputs: int,
-        n_hidden: Sequence[int] = (64, 64),
+        state_dim: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int] = (64, 64),
         *,
-        late: bool = False,
-        last: float | None = None,
+        action_at_second_layer: bool = False,
+        final_init_scale: float | None = None,
         seed: int = 0,
     ):
         super().__init__()
-        _at_least(n_outputs=(n_outputs, 1))
-        sizes = _sizes(n_inputs, n_hidden, last)
-        self.late, self.shapes = late, ((n_inputs,), (n_outputs,))
-        self.layers = _network(
-            [sizes[0] + n_outputs * (not late), *sizes[1:], 1], seed, late=n_outputs * late, last=last
-        )
+        checks.at_least(1, action_dim=action_dim)
+        inputs, *hidden = layer_sizes(state_dim, hidden_sizes)
+        self.action_at_second_layer, self.shapes = action_at_second_layer, ((state_dim,), (action_dim,))
+        early, late = (0, action_dim) if action_at_second_layer else (action_dim, 0)
+        sizes = [inputs + early, *hidden, 1]
+        self.layers = mlp(sizes, seed, second_layer_inputs=late, final_init_scale=final_init_scale)
 
-    def forward(self, s, a) -> Tensor:
-        """Return q(s, a), shape (N,), for states (N, n_inputs) and actions (N, n_outputs).
-
-        Raises:
-            ValueError: if a shape is another.
-        """
-        s, a = (torch.as_tensor(x, dtype=self.layers[0].weight.dtype) for x in (s, a))
+    def forward(self, s: object, a: object) -> Float[Tensor, " N"]:
+        """Return q(s, a), shape (N,), for states (N, state_dim) and actions (N, action_dim)."""
+        dtype = next(self.parameters()).dtype
+        s, a = torch.as_tensor(s, dtype=dtype), torch.as_tensor(a, dtype=dtype)
         if (s.shape[1:], a.shape[1:]) != self.shapes or len(s) != len(a):
             [n], [d] = self.shapes
-            raise ValueError(
-                f"s and a must have shapes (N, {n}) and (N, {d}), got {tuple(s.shape)} and {tuple(a.shape)}"
-            )
-        if not self.late:
-            return _through(self.layers, torch.cat([s, a], dim=1)).squeeze(1)
-        h = _through(self.layers[:2], s)
-        return _through(self.layers[2:], torch.cat([h, a], dim=1)).squeeze(1)
+            got = f"{tuple(s.shape)} and {tuple(a.shape)}"
+            raise ValueError(f"s and a must have shapes (N, {n}) and (N, {d}), got {got}")
+        if not self.action_at_second_layer:
+            return self.layers(torch.cat([s, a], dim=1)).squeeze(1)
+        h = self.layers[:2](s)
+        return self.layers[2:](torch.cat([h, a], dim=1)).squeeze(1)
+
+
+class TwinCritic(nn.Module):
+    """Two critics with different initial weights: q(s, a), shape (2, N).
+
+    Args:
+        first, second: networks giving q(s, a), shape (N,).
+
+    On no slide; Fujimoto, van Hoof & Meger (2018).
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, s: object, a: object) -> Float[Tensor, "2 N"]:
+        """Return both values, shape (2, N), for states (N, ...) and actions (N, D)."""
+        return torch.stack([self.first(s, a), self.second(s, a)])
