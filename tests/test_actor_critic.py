@@ -1,4 +1,4 @@
-"""The actor–critic against slide 61 written out, and its slope against enumeration."""
+"""The actor–critic against slide 61 written out, and its gradient against enumeration."""
 
 import gymnasium
 import numpy as np
@@ -8,99 +8,137 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose
 
-from pgcourse.algorithms.actor_critic import ActorCritic, objective
-from pgcourse.algorithms.critics import Critic
+from pgcourse.algorithms import actor_critic
+from pgcourse.algorithms.actor_critic import ActorCritic, ActorCriticConfig
+from pgcourse.algorithms.collect import RolloutState, collect_rollout
 from pgcourse.environments.tasks import Task
-from pgcourse.environments.worlds import access_control, chain, random_mdp
+from pgcourse.environments.worlds import access_control, chain, random_mdp, random_walk
+from pgcourse.maths.returns import surrogate
 from pgcourse.networks.policies import GaussianPolicy, SoftmaxPolicy, TabularPolicy
-from pgcourse.networks.values import NetworkValue, TabularValue
-
-SGD = torch.optim.SGD
+from pgcourse.networks.values import TabularValue, ValueNetwork
 
 
-def learner(world, *, n_envs=1, eta=0.1, eta_critic=0.2, optimizer=SGD, **options):
-    env = SyncVectorEnv([world.env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-    policy = TabularPolicy(np.random.default_rng(0).normal(size=(world.n_seen, world.n_actions)))
-    critic = Critic(TabularValue(np.zeros(world.n_seen)), eta=eta_critic)
-    return ActorCritic(env, policy, critic, eta=eta, optimizer=optimizer, **options)
+def learner(mdp, *, n_envs=1, seed=0, **settings):
+    """Return a tabular actor–critic: one step, λ = 1, plain gradient steps, unless settings say otherwise."""
+    env = SyncVectorEnv([mdp.env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    policy = TabularPolicy(np.random.default_rng(0).normal(size=(mdp.n_observations, mdp.n_actions)))
+    defaults = {"eta": 0.1, "eta_critic": 0.2, "lam": 1.0, "rollout_length": 1, "optimizer": "SGD"}
+    config = ActorCriticConfig(**(defaults | settings))
+    return ActorCritic(env, policy, TabularValue(np.zeros(mdp.n_observations)), config, seed=seed)
 
 
-@pytest.mark.parametrize("average", [False, True])
-def test_with_one_environment_and_one_step_it_is_slide_61(average):
-    """Its five steps in NumPy, for 300 transitions of a world whose episodes are six steps long, and one that never ends."""
-    world = random_mdp(4, 3, np.random.default_rng(3), horizon=None if average else 6, gamma=0.9)
-    options = {"gamma": 1, "eta_average": 0.05} if average else {"gamma": 0.9}
-    algorithm = learner(world, lam=0, **options)
-    w, v, r_bar, gamma = algorithm.policy.w.detach().numpy().copy(), np.zeros(4), 0.0, options["gamma"]
-    ends = 0
+def record_rollouts(monkeypatch):
+    """Return a list to which every rollout of an actor–critic is appended."""
+    rollouts = []
+
+    def record(*args):
+        rollouts.append(collect_rollout(*args))
+        return rollouts[-1]
+
+    monkeypatch.setattr(actor_critic, "collect_rollout", record)
+    return rollouts
+
+
+@pytest.mark.parametrize("average_reward", [False, True])
+def test_with_one_environment_and_one_step_it_is_slide_61(average_reward, monkeypatch):
+    """Its five steps in NumPy, 300 times: with episodes of six steps, and in a continuing task."""
+    mdp = random_mdp(4, 3, np.random.default_rng(3), horizon=None if average_reward else 6, gamma=0.9)
+    settings = {"gamma": 1, "eta_average_reward": 0.05} if average_reward else {"gamma": 0.9}
+    rollouts = record_rollouts(monkeypatch)
+    algorithm = learner(mdp, lam=0, **settings)
+    w, v, r_bar, gamma = algorithm.policy.w.detach().numpy().copy(), np.zeros(4), 0.0, settings["gamma"]
+    n_episodes = 0
     for _ in range(300):
-        rollout, returns = algorithm._act()
-        algorithm._act = lambda seen=(rollout, returns): seen
         algorithm.update()
-        del algorithm._act
-        s, after = rollout.s[0]  # 1. take an action, get (s, a, s', r)
-        [a], [r], [over] = rollout.a[0], rollout.r[0], rollout.terminated[0]
+        rollout = rollouts.pop()
+        s, next_s = rollout.s[0]  # 1. take an action, get (s, a, s', r)
+        [a], [r], [terminated] = rollout.a[0], rollout.r[0], rollout.terminated[0]
 
-        def led_to(v, after=after, over=over):
-            return 0 if over else v[after]
+        def next_value(v, next_s=next_s, terminated=terminated):
+            return 0 if terminated else v[next_s]
 
-        ends += over
-        target = r - r_bar + gamma * led_to(v)
-        error = target - v[s]
-        v[s] += 0.2 * error  # 2. update v by its target
-        r_bar += options.get("eta_average", 0) * error
-        A = r - r_bar + gamma * led_to(v) - v[s]  # 3. evaluate the advantage
+        n_episodes += terminated
+        target = r - r_bar + gamma * next_value(v)
+        delta = target - v[s]
+        v[s] += 0.2 * delta  # 2. update v with its target
+        r_bar += settings.get("eta_average_reward", 0) * delta
+        A = r - r_bar + gamma * next_value(v) - v[s]  # 3. evaluate the advantage
         pi = np.exp(w[s]) / np.exp(w[s]).sum()
         w[s] += 0.1 * A * ((np.arange(3) == a) - pi)  # 4. and 5.
         assert_allclose(algorithm.policy.w.detach(), w, rtol=1e-9)
         assert_allclose(algorithm.critic(np.arange(4)), v, rtol=1e-9)
-        assert algorithm.r_bar == pytest.approx(r_bar)
-    assert ends == (0 if average else 50)
+        assert algorithm.critic.r_bar == pytest.approx(r_bar)
+    assert n_episodes == (0 if average_reward else 50)
     assert abs(v).max() > 0.5
 
 
-def test_with_the_exact_advantage_the_slope_is_the_exact_gradient():
-    """Every state and action once, weighted by how often it comes: by enumeration, Q and A give the same slope."""
-    world = random_mdp(4, 3, np.random.default_rng(5), gamma=0.8)
+def test_with_the_exact_advantage_the_gradient_is_exact():
+    """Every state and action once, weighted by its visitation: Q and A give the same gradient."""
+    mdp = random_mdp(4, 3, np.random.default_rng(5), gamma=0.8)
     w = np.random.default_rng(6).normal(size=(4, 3))
-    often = (world.visits(w)[:, None] * world.pi(w)).ravel()
+    visitation = (mdp.state_visitation(w)[:, None] * mdp.pi(w)).ravel()
     s, a = np.divmod(np.arange(12), 3)
-    _, Q, A = world.values(w)
-    for credit in (Q, A):
+    _, Q, A = mdp.values(w)
+    for weight in (Q, A):
         policy = TabularPolicy(w)
-        objective(policy.log_prob(s, a), torch.tensor(12 * often * credit.ravel())).backward()
-        assert_allclose(policy.w.grad, world.gradient(w), atol=1e-12)
-    average = world.average(w)
+        weights = torch.tensor(12 * visitation * weight.ravel())
+        surrogate(policy.log_prob(s, a), weights, n=12).backward()
+        assert_allclose(policy.w.grad, mdp.gradient(w), atol=1e-12)
+    average = mdp.average_reward(w)
     policy = TabularPolicy(w)
-    objective(
-        policy.log_prob(s, a), torch.tensor(12 * ((average.d[:, None] * world.pi(w)) * average.A).ravel())
-    ).backward()
-    assert_allclose(policy.w.grad, world.average_gradient(w), atol=1e-12)
+    weights = torch.tensor(12 * ((average.d[:, None] * mdp.pi(w)) * average.A).ravel())
+    surrogate(policy.log_prob(s, a), weights, n=12).backward()
+    assert_allclose(policy.w.grad, mdp.average_reward_gradient(w), atol=1e-12)
 
 
-def test_the_mean_step_of_the_average_reward_form_is_the_exact_gradient():
-    """r̄, d and V exact: the mean of A ∂log π over a long run of a world that never ends is ∂r̄/∂w, to within 6 standard errors of each."""
-    world = chain(None, 0.9)
-    algorithm = learner(world, n_envs=50, lam=0, gamma=1, n_steps=400, eta_average=1e-12)
+def test_the_mean_step_in_a_continuing_task_is_the_exact_gradient():
+    """r̄, d and V exact: the mean of A ∂log π over a long run is ∂r̄/∂w, to within 6 standard errors."""
+    mdp = chain(None, 0.9)
+    algorithm = learner(mdp, n_envs=50, lam=0, gamma=1, eta_average_reward=1e-12)
     w = algorithm.policy.w.detach().numpy()
-    exact = world.average(w)
-    algorithm.r_bar = exact.r_bar
+    exact = mdp.average_reward(w)
+    algorithm.critic.r_bar = exact.r_bar
     with torch.no_grad():
         algorithm.critic.value.v[:] = torch.tensor(exact.V)
-    algorithm._act()  # it begins in state 0, and has forgotten that after 400 steps
-    rollout, _ = algorithm._act()
-    A = algorithm.advantage(rollout)
-    each = (A[..., None] * (np.eye(2)[rollout.a] - world.pi(w)[rollout.s[:, :-1]]))[..., None, :] * np.eye(2)[
-        rollout.s[:, :-1]
-    ][..., None]
-    means = each.mean(axis=1)  # of each environment, so that what depends on each other is in one of 50
-    error = means.std(axis=0, ddof=1) / 50**0.5
-    assert (abs(means.mean(axis=0) - world.average_gradient(w)) < 6 * error).all()
-    assert (abs(world.average_gradient(w)) > 6 * error).any()
+    rng = np.random.default_rng(0)
+    state = RolloutState(algorithm.env, rng)
+    # It begins in state 0, which no longer matters after 400 steps
+    collect_rollout(algorithm.env, algorithm.policy, 400, rng, state)
+    rollout = collect_rollout(algorithm.env, algorithm.policy, 400, rng, state)
+    A, s = algorithm.critic.advantages(rollout), rollout.s[:, :-1]
+    score = np.eye(2)[s][..., None] * (np.eye(2)[rollout.a] - mdp.pi(w)[s])[..., None, :]
+    means = (A[..., None, None] * score).mean(axis=1)  # of each of the 50 independent environments
+    stderr = means.std(axis=0, ddof=1) / 50**0.5
+    assert (abs(means.mean(axis=0) - mdp.average_reward_gradient(w)) < 6 * stderr).all()
+    assert (abs(mdp.average_reward_gradient(w)) > 6 * stderr).any()
+
+
+def test_with_whole_episodes_and_values_of_zero_it_is_reinforce_with_rewards_to_go(monkeypatch):
+    """Only the first episode of each environment counts: 1/n Σ Gₜ ∂Lₜ/∂w over its steps, by hand."""
+    mdp, rollouts = random_walk(5), record_rollouts(monkeypatch)
+    algorithm = learner(mdp, n_envs=6, gamma=0.9, rollout_length=None, eta_critic=1e-12)
+    w = algorithm.policy.w.detach().numpy().copy()
+    metrics = algorithm.update()
+    [rollout] = rollouts
+    gradient, returns, n, total = np.zeros((6, 2)), [], 0, 0.0
+    for k in range(6):
+        T = int(np.flatnonzero(rollout.terminated[k])[0]) + 1
+        r = rollout.r[k, :T]
+        returns.append(r.sum())
+        for t in range(T):
+            s, a = rollout.s[k, t], rollout.a[k, t]
+            G = sum(0.9**m * r[t + m] for m in range(T - t))
+            gradient[s] += G * (np.eye(2)[a] - mdp.pi(w)[s])
+            total += G * np.log(mdp.pi(w)[s, a])
+            n += 1
+    assert n < rollout.r.size  # other environments went on
+    assert_allclose(algorithm.policy.w.detach(), w + 0.1 * gradient / n, atol=1e-9)
+    assert metrics.surrogate == pytest.approx(total / n, abs=1e-9)
+    assert sorted(metrics.episode_returns) == sorted(returns)
 
 
 class Target(gymnasium.Env):
-    """Shows a number, wants it named, and shows the next: never ends, and pays less the further off one is, in two ways at once."""
+    """A continuing task: shows x, then another; the reward is minus the squared distance of a from (x, ½)."""
 
     observation_space, action_space = Box(-1, 1, (1,)), Box(-np.inf, np.inf, (2,))
 
@@ -115,57 +153,62 @@ class Target(gymnasium.Env):
         return self.x, r, False, False, {}
 
 
-def test_a_gaussian_policy_learns_to_name_numbers():
-    """At first it is paid about −3; an actor that knows x and is sure of it gets close to 0. Not knowing x costs a third."""
+def test_a_gaussian_policy_learns_to_hit_a_target():
+    """The mean reward is about −3 at first, and near 0 with μ = (x, ½) and a small σ. Ignoring x costs ⅓."""
     env = SyncVectorEnv([Target] * 16, autoreset_mode=AutoresetMode.SAME_STEP)
-    critic = Critic(NetworkValue(1, 16), eta=0.01, optimizer=torch.optim.Adam)
-    algorithm = ActorCritic(env, GaussianPolicy(1, 2, 16), critic, eta=0.01, gamma=0, n_steps=16, seed=1)
+    config = ActorCriticConfig(eta=0.01, eta_critic=0.01, gamma=0, lam=1, rollout_length=16, optimizer="Adam")
+    algorithm = ActorCritic(env, GaussianPolicy(1, 2, (16,)), ValueNetwork(1, (16,)), config, seed=1)
     first, *_, last = [algorithm.update().reward for _ in range(400)]
     assert first < -1.5
     assert last > -0.15
     assert (algorithm.policy.log_sigma < -1).all()
 
 
-def test_it_finds_a_better_way_to_run_a_queue_that_never_ends():
-    """Two servers. It is to get nine tenths of the way from what random decisions earn to what the best do."""
-    world = access_control(2, 0.2)
-    algorithm = learner(
-        world, n_envs=16, eta=1.0, eta_critic=2.0, lam=0.8, gamma=1, n_steps=8, eta_average=0.02
-    )
+def test_it_finds_a_better_policy_for_a_queue_without_end():
+    """Two servers: nine tenths of the way from the average reward of random decisions to the optimal one."""
+    mdp = access_control(2, 0.2)
+    settings = {"eta": 1.0, "eta_critic": 2.0, "lam": 0.8, "gamma": 1, "eta_average_reward": 0.02}
+    algorithm = learner(mdp, n_envs=16, rollout_length=8, **settings)
     with torch.no_grad():
         algorithm.policy.w[:] = 0
-    random = world.average(np.zeros((12, 2))).r_bar
-    _, best = world.best_average()
+    random = mdp.average_reward(np.zeros((12, 2))).r_bar
+    _, optimal = mdp.policy_iteration()
     while algorithm.n_steps < 150_000:
         algorithm.update()
-    found = world.average(algorithm.policy.w.detach().numpy()).r_bar
-    assert found > random + 0.9 * (best.r_bar - random)
-    assert algorithm.r_bar == pytest.approx(found, rel=0.1)
+    learnt = mdp.average_reward(algorithm.policy.w.detach().numpy()).r_bar
+    assert learnt > random + 0.9 * (optimal.r_bar - random)
+    assert algorithm.critic.r_bar == pytest.approx(learnt, rel=0.1)
 
 
 def test_it_learns_to_balance():
-    """From some 20 steps at random to more than 80: no policy that chance leaves gets near, with 20 episodes a mean of 30."""
-    env = Task("CartPole-v1").make(8)
-    critic = Critic(NetworkValue(4, 64, seed=1), eta=5e-3, optimizer=torch.optim.Adam)
-    algorithm = ActorCritic(env, SoftmaxPolicy(4, 2), critic, eta=5e-3, n_steps=32, lam=0.95)
-    returns = np.concatenate([algorithm.update().returns for _ in range(200)])
+    """From some 20 steps at random to more than 80, which an untrained policy's mean of 20 never reaches."""
+    env = Task("CartPole-v1").make_vector_env(8)
+    config = ActorCriticConfig(
+        eta=5e-3, eta_critic=5e-3, gamma=0.99, lam=0.95, rollout_length=32, optimizer="Adam"
+    )
+    algorithm = ActorCritic(env, SoftmaxPolicy(4, 2), ValueNetwork(4, (64,), seed=1), config)
+    returns = np.concatenate([algorithm.update().episode_returns for _ in range(200)])
     assert returns[:50].mean() < 40
     assert returns[-20:].mean() > 80
     env.close()
 
 
-def test_standardized_advantages_have_no_mean_and_one_spread():
-    options = {"n_envs": 4, "n_steps": 8, "gamma": 1, "eta_critic": 1e-9}
-    plain, algorithm = learner(chain(5), **options), learner(chain(5), standardize=True, **options)
-    rollout, _ = plain._act()  # the same seed, and so the same steps
-    A = plain.advantage(rollout)
+def test_standardised_advantages_have_mean_0_and_standard_deviation_1(monkeypatch):
+    settings = {"n_envs": 4, "rollout_length": 8, "gamma": 1, "eta_critic": 1e-9}
+    plain, rollouts = learner(chain(5), **settings), record_rollouts(monkeypatch)
+    metrics = learner(chain(5), standardize=True, **settings).update()
+    [rollout] = rollouts
+    A = plain.critic.advantages(rollout)
     with torch.no_grad():
         L = plain.policy.log_prob(rollout.s[:, :-1].ravel(), rollout.a.ravel()).numpy().reshape(A.shape)
-    assert algorithm.update().objective == pytest.approx((((A - A.mean()) / A.std()) * L).mean(), rel=1e-5)
+    assert metrics.surrogate == pytest.approx((((A - A.mean()) / A.std()) * L).mean(), rel=1e-5)
+    assert plain.update().surrogate == pytest.approx(
+        (A * L).mean(), rel=1e-5
+    )  # the same seed, the same steps
 
 
 def test_eta_may_depend_on_the_steps_so_far():
-    algorithm = learner(access_control(2), n_steps=8, eta=lambda n: 0.1 if n < 16 else 0.0)
+    algorithm = learner(access_control(2), rollout_length=8, eta=lambda n: 0.1 if n < 16 else 0.0)
     weights = [algorithm.policy.w.detach().clone()]
     for _ in range(3):
         algorithm.update()
@@ -175,31 +218,42 @@ def test_eta_may_depend_on_the_steps_so_far():
     assert weights[2].equal(weights[3])
 
 
-def test_what_an_update_says_is_what_was_seen():
-    algorithm = learner(chain(4), n_envs=3, n_steps=8, gamma=1)
-    update = algorithm.update()
-    assert update.n_steps == algorithm.n_steps == 24
-    assert len(update.returns) == 6  # episodes of four steps
-    assert update.returns.sum() == pytest.approx(24 * update.reward)
-    assert 0 < update.entropy < 3
-    assert update.gradient_norm == pytest.approx(algorithm.policy.w.grad.norm().item())
+def test_only_the_actors_learning_rate_decays():
+    """η = 0.1 / (1 + n/16) after n environment steps; the critic's stays 0.2."""
+    algorithm = learner(access_control(2), rollout_length=8, eta_decay_steps=16)
+    for n_steps in (8, 16, 24):
+        w = algorithm.policy.w.detach().clone()
+        algorithm.update()
+        step = 0.1 / (1 + n_steps / 16) * algorithm.policy.w.grad
+        assert_allclose(algorithm.policy.w.detach(), w + step, rtol=1e-12)
+        assert algorithm.critic.optimizer.param_groups[0]["lr"] == 0.2
 
 
-def test_a_state_carries_on_in_another_object_as_in_its_own():
-    ours, other = (
-        learner(access_control(2), n_steps=4, gamma=1, eta_average=0.1, seed=seed, optimizer=torch.optim.Adam)
-        for seed in (1, 2)
-    )
+def test_the_metrics_of_an_update_are_those_of_its_rollout():
+    algorithm = learner(chain(4), n_envs=3, rollout_length=8, gamma=1)
+    metrics = algorithm.update()
+    assert metrics.n_steps == algorithm.n_steps == 24
+    assert len(metrics.episode_returns) == 6  # episodes of four steps
+    assert metrics.episode_returns.sum() == pytest.approx(24 * metrics.reward)
+    assert 0 < metrics.entropy < 3
+    assert metrics.gradient_norm == pytest.approx(algorithm.policy.w.grad.norm().item())
+
+
+def test_a_state_continues_in_another_object_as_in_its_own():
+    settings = {"rollout_length": 4, "gamma": 1, "eta_average_reward": 0.1, "optimizer": "Adam"}
+    original, other = (learner(access_control(2), seed=seed, **settings) for seed in (1, 2))
     for _ in range(3):
-        ours.update()
-    state, courses = ours.state_dict(), []
-    for algorithm in (ours, other, ours):
+        original.update()
+    state, runs = original.state_dict(), []
+    for algorithm in (original, other, original):
         algorithm.load_state_dict(state)
-        courses.append([algorithm.update()._replace(returns=None) for _ in range(3)] + [algorithm.r_bar])
-    assert courses[0] == courses[1] == courses[2]
+        metrics = [algorithm.update()._replace(episode_returns=None) for _ in range(3)]
+        runs.append([*metrics, algorithm.critic.r_bar])
+    assert runs[0] == runs[1] == runs[2]
+    assert runs[0][0].n_steps == 16
 
 
-def test_a_state_of_another_network_is_refused():
+def test_a_state_of_another_network_is_rejected():
     with pytest.raises(RuntimeError, match="size mismatch for w"):
         learner(chain(3)).load_state_dict(learner(access_control(2)).state_dict())
 
@@ -209,18 +263,22 @@ def test_a_state_of_another_network_is_refused():
     [
         (lambda: learner(chain(3), eta=0), "eta must be a positive number, got 0"),
         (lambda: learner(chain(3), eta=lambda n: np.nan), "eta must be a positive number, got nan"),
-        (lambda: learner(chain(3), eta_critic=-1), "eta must be a positive number, got -1"),
+        (lambda: learner(chain(3), eta_critic=-1), "eta_critic must be a positive number, got -1"),
         (lambda: learner(chain(3), lam=2), r"lam must be in \[0, 1\], got 2"),
         (
-            lambda: learner(chain(3), n_steps=0),
-            "n_steps must be a whole number of at least 1, or None, got 0",
+            lambda: learner(chain(3), rollout_length=0),
+            "rollout_length must be a whole number of at least 1, got 0",
         ),
         (
-            lambda: objective(torch.zeros(3), torch.zeros(3, 1)),
-            r"advantage must have the shape of L, \(3,\), got \(3, 1\)",
+            lambda: learner(chain(3), optimizer="Adagrad"),
+            "optimizer must be one of Adam, RMSprop, SGD, got 'Adagrad'",
+        ),
+        (
+            lambda: surrogate(torch.zeros(3), torch.zeros(3, 1), 3),
+            r"G must have the shape of L, \(3,\), got \(3, 1\)",
         ),
     ],
 )
-def test_bad_input_is_named(call, message):
+def test_errors_name_the_argument_the_value_and_the_range(call, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         call()

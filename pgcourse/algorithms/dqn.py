@@ -1,114 +1,128 @@
-"""Deep Q-learning: a network says what every action is worth, and the policy takes the best.
+"""Deep Q-learning (DQN): learn Q*, and act greedily.
 
-One turn of the loop:
+One iteration:
 
-1. take a = argmaxₐ Q(s, a), or with probability ε any, get r and s'; add (s, a, s', r) to the replay
+1. take a = argmaxₐ Q(s, a), or with probability ε a random action; add (s, a, s', r) to the replay buffer
 2. sample a mini-batch from it
 3. y = r + γ maxₐ' Q'(s', a')
-4. w ← w − η mean of c(Q(s, a) − y) ∂Q(s, a)/∂w, where c cuts off at ±1
-5. every so many turns: Q' ← Q
+4. w ← w − η mean of clip(Q(s, a) − y) ∂Q(s, a)/∂w, clipped to ±1
+5. every so many iterations: Q' ← Q
 
-Slide 2; Mnih et al. (2015), algorithm 1. Slide 66 is the same with a policy network where this has a maximum.
+Slide 2; Mnih et al. (2015), algorithm 1. Slide 66 is the same with a policy network in place of the maximum.
 """
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Callable
-from typing import Any
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from gymnasium.spaces import Discrete
-from gymnasium.vector import VectorEnv
+from torch import nn
 from torch.nn import functional as F
 
-from pgcourse.algorithms.off_policy import ADAM, OffPolicy, Optimizer, rate
-from pgcourse.algorithms.replay import Batch, Replay
-from pgcourse.networks.mlp import flattened
-from pgcourse.networks.policies import ValuePolicy
+from pgcourse import checks
+from pgcourse.algorithms.config import (
+    Schedule,
+    as_schedule,
+    constant,
+    gradient_step,
+    linear_decay,
+    make_optimizer,
+)
+from pgcourse.algorithms.off_policy import OffPolicyAlgorithm, OffPolicyConfig, polyak_update
+from pgcourse.algorithms.protocols import Environment
+from pgcourse.algorithms.replay import ReplayBuffer, Transitions
+from pgcourse.arrays import Int
+from pgcourse.maths.td import td_target, value_loss
+from pgcourse.networks.policies import GreedyQPolicy
 
 
-class DQN(OffPolicy):
-    """Q-learning with a network, a replay and a slow copy.
+@dataclass(frozen=True, kw_only=True)
+class DQNConfig(OffPolicyConfig):
+    """Settings of ``DQN``."""
+
+    eta: float | Schedule = checks.setting(0.0023, "learning rate η > 0, or a function of the steps so far")
+    eta_decay_steps: float | None = checks.setting(
+        20_000, "steps after which η has fallen to a half; None keeps it constant"
+    )
+    epsilon: float | Schedule = checks.setting(
+        0.04, "probability ε of a random action, or a function of the steps so far"
+    )
+    exploration_steps: int | None = checks.setting(
+        8_000, "steps in which a number ε is approached from 1; None keeps it"
+    )
+    target_update_interval: int = checks.setting(
+        128, "iterations between two copies to the target network, at least 1"
+    )
+    train_interval: int = checks.setting(2, "steps in each environment for each update, at least 1")
+    batch_size: int = checks.setting(64, "transitions in a mini-batch, at least 1")
+    capacity: int = checks.setting(100_000, "transitions in the replay buffer, at least batch_size")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.at_least(1, target_update_interval=self.target_update_interval)
+        checks.at_least(1, exploration_steps=self.exploration_steps)
+        checks.fraction(epsilon=self.epsilon(0) if callable(self.epsilon) else self.epsilon)
+
+
+class DQN(OffPolicyAlgorithm):
+    """Q-learning with a network, a replay buffer and a target network.
 
     Args:
-        env: a Gymnasium vector environment whose actions are 0…K−1, and that resets itself in the step that ends an episode
-            (``AutoresetMode.SAME_STEP``).
-        policy: gives Q(s, ·), shape (N, K), as ``policy.q(s)``, and the best action as ``policy.greedy(s)``.
-        eta: learning rate, η > 0, or a function that returns it for the steps so far.
-        gamma: discount per step, 0 ≤ γ ≤ 1.
-        epsilon: probability ε, from 0 to 1, of an action drawn evenly from all, or a function that returns it for the steps so far.
-        copied: turns between two copies, at least 1; with 1 there are none to speak of.
-        every: steps in each environment before each turn, at least 1.
-        batch_size: transitions in a mini-batch, at least 1.
-        capacity: transitions that are remembered, at least ``batch_size``.
-        n_random: steps with actions drawn evenly, before the first turn, at least ``batch_size``.
-        optimizer: makes the optimiser, one of PyTorch's.
+        env: vector environment with actions 0…K−1; ``Environment`` says what is asked of it.
+        q_network: network giving Q(s, ·), shape (N, K).
+        config: settings.
         seed: of the environment, the exploration and the mini-batches.
 
-    Raises:
-        ValueError: if a number is out of range, or the environment has other actions or resets itself otherwise.
-
-    An episode that was cut off is not over: only where it ended by itself is y = r.
-
-    Slide 2; Mnih et al. (2015), algorithm 1.
+    A truncated episode still bootstraps; only a terminated one has y = r.
     """
 
-    def __init__(
-        self,
-        env: VectorEnv,
-        policy: ValuePolicy,
-        *,
-        eta: float | Callable[[int], float] = 1e-3,
-        gamma: float = 0.99,
-        epsilon: float | Callable[[int], float] = 0.1,
-        copied: int = 100,
-        every: int = 1,
-        batch_size: int = 64,
-        capacity: int = 100_000,
-        n_random: int = 1_000,
-        optimizer: Optimizer = ADAM,
-        seed: int = 0,
-    ):
-        space: Any = env.single_action_space
-        if not isinstance(space, Discrete) or space.start:
-            raise ValueError(f"env must take the actions 0 to K - 1, got {space}")
-        if copied < 1:
-            raise ValueError(f"copied must be at least 1, got {copied}")
-        self.epsilon: Callable[[int], float] = epsilon if callable(epsilon) else lambda _: epsilon
-        if not 0 <= self.epsilon(0) <= 1:
-            raise ValueError(f"epsilon must be in [0, 1], got {self.epsilon(0)}")
-        self.policy, self.copied, self.eta, self.n_actions = policy, copied, rate("eta", eta), int(space.n)
-        self.target_policy = copy.deepcopy(policy).requires_grad_(False)
-        self._w, self._target_w = flattened(policy), flattened(self.target_policy)
-        self.optimizer = optimizer([self._w], lr=self.eta(0))
-        states: Any = env.single_observation_space
-        replay = Replay(capacity, states.shape, (), state_type=states.dtype, action_type=np.int64)
-        super().__init__(
-            env, replay, gamma=gamma, batch_size=batch_size, n_random=n_random, every=every, seed=seed
-        )
+    stateful = ("q_network", "target_q_network", "optimizer", "replay")
 
-    def at_random(self) -> np.ndarray:
-        """Return actions drawn evenly from all K, shape (n_envs,)."""
+    def __init__(
+        self, env: Environment, q_network: nn.Module, config: DQNConfig = DQNConfig(), *, seed: int = 0
+    ):
+        self.n_actions, states = checks.discrete_actions(env), env.single_observation_space
+        self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
+        self.epsilon = _exploration(config)
+        self.target_update_interval = config.target_update_interval
+        self.q_network, self.policy = q_network, GreedyQPolicy(q_network)
+        self.target_q_network = copy.deepcopy(q_network).requires_grad_(False)
+        self.optimizer = make_optimizer(config.optimizer, q_network.parameters(), self.eta(0), fused=True)
+        shape = states.shape or ()
+        replay = ReplayBuffer(
+            config.capacity, shape, (), state_dtype=states.dtype or float, action_dtype=np.int64
+        )
+        super().__init__(env, replay, config, seed)
+
+    def random_action(self) -> Int[np.ndarray, " n_envs"]:
+        """Return actions drawn uniformly from all K, shape (n_envs,)."""
         return self._rng.integers(self.n_actions, size=self.env.num_envs)
 
-    def explore(self, s) -> np.ndarray:
-        """Return argmaxₐ Q(s, a) or, each with probability ε, an action drawn evenly from all K, shape (n_envs,)."""
-        odd = self._rng.random(self.env.num_envs) < self.epsilon(self.n_steps)
-        return np.where(odd, self.at_random(), self.policy.greedy(s))
+    def select_action(self, s: np.ndarray) -> Int[np.ndarray, " n_envs"]:
+        """Return ε-greedy actions, shape (n_envs,), for states of shape (n_envs, ...)."""
+        explores = self._rng.random(self.env.num_envs) < self.epsilon(self.n_steps)
+        return np.where(explores, self.random_action(), self.policy.greedy(s))
 
-    def learn(self, batch: Batch) -> tuple[float, float]:
-        """Do lines 3 to 5 with a mini-batch, wherever it comes from; return ½ mean (Q(s, a) − y)², and the mean of Q(s, a)."""
-        self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps)
-        s, a, r, after, terminated = (torch.from_numpy(column) for column in batch)
+    def learn(self, batch: Transitions) -> tuple[float, float]:
+        """Do lines 3 to 5 with a mini-batch of any policy; return ½ mean (Q(s, a) − y)², and mean Q(s, a)."""
+        s, a, r, next_s, terminated = (torch.from_numpy(column) for column in batch)
         with torch.no_grad():
-            y = r + self.gamma * ~terminated * self.target_policy.q(after).amax(dim=1)  # 3
-        q = self.policy.q(s).gather(1, a[:, None]).squeeze(1)
-        self._w.grad.zero_()  # type: ignore[union-attr]
-        F.huber_loss(q, y).backward()  # 4: its slope is Q(s, a) − y, cut off at ±1
-        self.optimizer.step()
-        self.n_learnt += 1
-        if self.n_learnt % self.copied == 0:
-            self._target_w.data.copy_(self._w)  # 5
-        return 0.5 * (q - y).square().mean().item(), q.mean().item()
+            next_q = self.target_q_network(next_s).amax(dim=1)
+        y = td_target(r, next_q, terminated, self.config.gamma)  # 3
+        q = self.q_network(s).gather(1, a[:, None]).squeeze(1)
+        gradient_step(self.optimizer, F.huber_loss(q, y), self.eta(self.n_steps))  # 4, clipped
+        self.n_gradient_steps += 1
+        if self.n_gradient_steps % self.target_update_interval == 0:
+            polyak_update(self.target_q_network, self.q_network, tau=1.0)  # 5
+        return value_loss(q, y).item(), q.mean().item()
 
-    _parts = ("policy", "target_policy", "optimizer", "replay")
+
+def _exploration(config: DQNConfig) -> Schedule:
+    if callable(config.epsilon):
+        return config.epsilon
+    if config.exploration_steps is None:
+        return functools.partial(constant, config.epsilon)
+    return functools.partial(linear_decay, config.epsilon, config.exploration_steps)

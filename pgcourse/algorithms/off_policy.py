@@ -1,158 +1,144 @@
-"""Learning from what is remembered, whoever did it: what DQN (slide 2) and DDPG (slide 66) have in common.
+"""Off-policy learning from a replay buffer: what DQN (slide 2) and DDPG (slide 66) have in common.
 
-One turn of the loop: act in every environment, remember what happened, draw a mini-batch, learn from it.
+One iteration: act in every environment, store the transitions, sample a mini-batch, learn from it. The
+transitions may come from any policy, such as older versions of the one that is learnt.
 
 Lin (1992); Mnih et al. (2015); Lillicrap et al. (2016).
 """
 
-import copy
-import functools
-from collections.abc import Callable
+from __future__ import annotations
+
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
 
-from pgcourse.algorithms.replay import Batch, Replay
+from pgcourse import checks
+from pgcourse.algorithms.collect import reset
+from pgcourse.algorithms.config import Schedule
+from pgcourse.algorithms.protocols import Environment, Network
+from pgcourse.algorithms.replay import ReplayBuffer, Transitions
+from pgcourse.algorithms.resumable import Resumable
+from pgcourse.arrays import Bool, Float
 
-Optimizer = Callable[..., torch.optim.Optimizer]
-ADAM: Optimizer = functools.partial(torch.optim.Adam, fused=True)  # the same in one call, sooner
+
+@dataclass(frozen=True, kw_only=True)
+class OffPolicyConfig:
+    """Settings that all off-policy algorithms have."""
+
+    eta: float | Schedule = checks.setting(0.001, "learning rate η > 0, or a function of the steps so far")
+    eta_decay_steps: float | None = checks.setting(
+        None, "steps after which rates have fallen to a half; None keeps them"
+    )
+    gamma: float = checks.setting(0.99, "discount γ per step, from 0 to 1")
+    batch_size: int = checks.setting(128, "transitions in a mini-batch, at least 1")
+    capacity: int = checks.setting(1_000_000, "transitions in the replay buffer, at least batch_size")
+    learning_starts: int = checks.setting(
+        1_000, "steps with random actions before the first update, at least batch_size"
+    )
+    train_interval: int = checks.setting(1, "steps in each environment for each update, at least 1")
+    optimizer: str = checks.setting("Adam", "Adam, RMSprop or SGD")
+
+    def __post_init__(self) -> None:
+        checks.fraction(gamma=self.gamma)
+        checks.at_least(1, train_interval=self.train_interval)
+        if not 1 <= self.batch_size <= min(self.learning_starts, self.capacity):
+            limits = f"learning_starts = {self.learning_starts:,} and capacity = {self.capacity:,}"
+            raise ValueError(f"batch_size must be at least 1, and at most {limits}, got {self.batch_size:,}")
 
 
-class Update(NamedTuple):
-    """What one turn of the loop saw and did."""
+class UpdateMetrics(NamedTuple):
+    """What one update did."""
 
-    n_steps: int  # since the beginning
-    returns: np.ndarray  # total reward of each episode that ended
-    reward: float  # mean reward of a step
-    critic_loss: float  # half the mean square of Q(s, a) − y
+    n_steps: int  # environment steps so far
+    episode_returns: Float[np.ndarray, " n_episodes"]  # undiscounted, of the episodes that ended
+    reward: float  # mean reward per step
+    critic_loss: float  # ½ mean (Q(s, a) − y)²
     q: float  # mean Q(s, a) over the mini-batch
 
 
-class OffPolicy:
-    """The loop. An algorithm says how it explores, in ``explore`` and ``at_random``, and how it learns, in ``learn``.
+@torch.no_grad()
+def polyak_update(target: Network, network: Network, tau: float) -> None:
+    """Move a target network towards a network: w' ← w' + τ (w − w'). With τ = 1 it is a copy.
+
+    Slide 66, line 6; Lillicrap et al. (2016).
+    """
+    for w_target, w in zip(target.parameters(), network.parameters(), strict=True):
+        w_target.lerp_(w, tau)
+
+
+class OffPolicyAlgorithm(Resumable):
+    """The loop. A subclass says how it explores, in ``select_action`` and ``random_action``, and how it
+    learns, in ``learn``.
 
     Args:
-        env: a Gymnasium vector environment that resets itself in the step that ends an episode (``AutoresetMode.SAME_STEP``).
-        replay: empty, with room for at least ``batch_size``.
-        gamma: discount per step, 0 ≤ γ ≤ 1.
-        batch_size: transitions in a mini-batch, at least 1.
-        n_random: steps with actions drawn evenly from all that are allowed, before the first turn, at least ``batch_size``.
-        every: steps in each environment before each turn, at least 1.
+        env: vector environment; ``Environment`` says what is asked of it.
+        replay: empty replay buffer.
+        config: settings.
         seed: of the environment, the exploration and the mini-batches.
-
-    Raises:
-        ValueError: if a number is out of range, or the environment resets itself otherwise.
     """
 
-    _parts: tuple[str, ...]  # names of what has a state
+    config: OffPolicyConfig
 
-    def __init__(
-        self,
-        env: VectorEnv,
-        replay: Replay,
-        *,
-        gamma: float,
-        batch_size: int,
-        n_random: int,
-        every: int = 1,
-        seed: int,
-    ):
-        if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
-            raise ValueError(
-                f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}"
-            )
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1], got {gamma}")
-        if not 1 <= batch_size <= min(n_random, replay.capacity):
-            limits = f"n_random = {n_random:,} and capacity = {replay.capacity:,}"
-            raise ValueError(
-                f"batch_size must be at least 1, and no more than is remembered by then, {limits}, got {batch_size:,}"
-            )
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every}")
-        self.env, self.replay = env, replay
-        self.gamma, self.batch_size, self.n_random, self.every = gamma, batch_size, n_random, every
-        self.n_steps, self.n_learnt = 0, 0
+    def __init__(self, env: Environment, replay: ReplayBuffer, config: OffPolicyConfig, seed: int):
+        checks.same_step_autoreset(env)
+        self.env, self.replay, self.config = env, replay, config
+        self.n_steps, self.n_gradient_steps = 0, 0
         self._rng = np.random.default_rng(seed)
-        self._begin()
+        self._reset()
 
-    def explore(self, s) -> np.ndarray:
-        """Return an action for the state of each environment, shape (n_envs, ...)."""
+    def select_action(self, s: np.ndarray) -> np.ndarray:
+        """Return an exploring action for the state of each environment, shape (n_envs, ...)."""
         raise NotImplementedError
 
-    def at_random(self) -> np.ndarray:
-        """Return an action for each environment, drawn evenly from all that are allowed."""
+    def random_action(self) -> np.ndarray:
+        """Return an action for each environment, drawn uniformly from all that are allowed."""
         raise NotImplementedError
 
-    def learn(self, batch: Batch) -> tuple[float, float]:
-        """Learn from a mini-batch, wherever it comes from; return the critic's loss, and the mean of Q(s, a)."""
+    def learn(self, batch: Transitions) -> tuple[float, float]:
+        """Learn from a mini-batch of any policy; return the critic's loss and the mean of Q(s, a)."""
         raise NotImplementedError
 
-    def update(self) -> Update:
-        """Act, remember, learn: one turn of the loop. Before the first one come the steps with random actions."""
+    def update(self) -> UpdateMetrics:
+        """One iteration. Before the first, ``learning_starts`` steps with random actions."""
         returns: list[float] = []
-        while self.n_steps < self.n_random:
-            self._step(self.at_random(), returns)
-        paid = [self._step(self.explore(self._s), returns) for _ in range(self.every)]
-        critic_loss, q = self.learn(self.replay.sample(self.batch_size, self._rng))
-        return Update(self.n_steps, np.array(returns), float(np.mean(paid)), critic_loss, q)
+        while self.n_steps < self.config.learning_starts:
+            self._step(self.random_action(), returns)
+        n = self.config.train_interval
+        rewards = [self._step(self.select_action(self._s), returns) for _ in range(n)]  # 1
+        batch = self.replay.sample(self.config.batch_size, self._rng)  # 2
+        critic_loss, q = self.learn(batch)
+        return UpdateMetrics(self.n_steps, np.array(returns), float(np.mean(rewards)), critic_loss, q)
 
-    def _begin(self):
-        self._s, _ = self.env.reset(
-            seed=int(self._rng.integers(2**30))
-        )  # drawn, for seed and seed + 1 would share environments
-        self._paid = np.zeros(self.env.num_envs)  # of each environment, in its unfinished episode
+    def _reset(self) -> None:
+        self._s = reset(self.env, self._rng)
+        self._returns = np.zeros(self.env.num_envs)  # so far, of the unfinished episodes
 
     def _step(self, a: np.ndarray, returns: list[float]) -> float:
-        """Take a step in every environment, and remember it; return the mean reward, and add the returns of episodes that ended."""
+        """Step all environments, store the transitions, collect finished returns; return the mean reward."""
         s = self._s
         self._s, r, terminated, truncated, info = self.env.step(a)
-        after, over = self._s, terminated | truncated
-        self._paid += r
-        if over.any():
-            after = after.copy()
-            after[over] = np.stack(
-                info["final_obs"][over]
-            )  # not the first state of the next episode, which stands there
-            returns += self._paid[over].tolist()
-            self._paid[over] = 0
-            self._forget(over)
-        self.replay.add(s, a, r, after, terminated)
+        next_s, done = self._s, terminated | truncated
+        self._returns += r
+        if done.any():
+            next_s = next_s.copy()
+            next_s[done] = np.stack(info["final_obs"][done])  # not the next episode's first state
+            returns += self._returns[done].tolist()
+            self._returns[done] = 0
+            self._reset_noise(done)
+        self.replay.add(s, a, r, next_s, terminated)
         self.n_steps += len(r)
         return float(r.mean())
 
-    def _forget(self, over: np.ndarray) -> None:
-        """Where an episode is over, boolean, shape (n_envs,), begin anew with what explores."""
+    def _reset_noise(self, done: Bool[np.ndarray, " n_envs"]) -> None:
+        """Reset the exploration noise of environments whose episode ended."""
 
     def state_dict(self) -> dict:
-        """Return a copy of all that the next updates depend on, except what the environments are in the middle of."""
-        state = {name: getattr(self, name).state_dict() for name in self._parts}
-        numbers = {"rng": self._rng.bit_generator.state, "n_steps": self.n_steps, "n_learnt": self.n_learnt}
-        return copy.deepcopy(state | numbers)
+        """Return a copy of all that the next updates depend on, except the unfinished episodes."""
+        return super().state_dict() | {"n_gradient_steps": self.n_gradient_steps}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a state, with new episodes; those that were under way are given up.
-
-        Raises:
-            RuntimeError: if the weights have other names or shapes.
-            ValueError: if the replay has.
-        """
-        for name in self._parts:
-            getattr(self, name).load_state_dict(copy.deepcopy(state[name]))
-        self.n_steps, self.n_learnt = state["n_steps"], state["n_learnt"]
-        self._rng.bit_generator.state = state["rng"]
-        self._begin()
-
-
-def rate(name: str, eta: float | Callable[[int], float]) -> Callable[[int], float]:
-    """Return a learning rate as a function of the steps so far, whether it is one or a number.
-
-    Raises:
-        ValueError: if it does not begin as a positive number.
-    """
-    of_steps = eta if callable(eta) else lambda _: eta
-    if not 0 < of_steps(0) < np.inf:
-        raise ValueError(f"{name} must be a positive number, got {of_steps(0)}")
-    return of_steps
+        """Continue from a state with new episodes; unfinished ones are dropped."""
+        super().load_state_dict(state)
+        self.n_gradient_steps = state["n_gradient_steps"]

@@ -1,218 +1,139 @@
-"""REINFORCE: act, wait for the reward, and make what was done more likely or less.
+"""REINFORCE, the Monte Carlo policy gradient: play whole episodes, then make each action more or less likely.
 
-J(w) ≈ 1/ℰ Σₑ Σᵢ Gₑᵢ Lₑᵢ        Lₑᵢ = log π(aₑᵢ∣sₑᵢ)        w ← w + η ∂J/∂w
+Ĵ(w) = 1/ℰ Σₑ Σₜ Gₑₜ Lₑₜ        Lₑₜ = log π(aₑₜ∣sₑₜ)        w ← w + η ∂Ĵ/∂w
 
-With G = 1 this is maximum likelihood, and the actions taken are the labels. REINFORCE replaces the 1 by a reward.
+With G = 1 it is maximum likelihood, and the actions taken are the labels; REINFORCE replaces the 1 by a
+return. Slide 36 takes a step for every episode, this class one for a batch of episodes.
 
 Slides 20–26 and 35–36; Williams (1992), theorem 1.
 """
 
-import copy
+from __future__ import annotations
+
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
-from torch import Tensor
 
-from pgcourse.maths.returns import padded, standardized, total_return
+from pgcourse import checks
+from pgcourse.algorithms.collect import Episode, PartialEpisodes, collect_episodes
+from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
+from pgcourse.algorithms.protocols import Environment, Policy
+from pgcourse.algorithms.resumable import Resumable
+from pgcourse.arrays import Float
+from pgcourse.maths.returns import pad_episodes, reward_to_go, standardize, surrogate
 from pgcourse.networks.mlp import gradient_norm
-from pgcourse.networks.policies import Policy
+
+ReturnFn = Callable[[np.ndarray, float], np.ndarray]
+Baseline = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def objective(L: Tensor, G: Tensor, n_episodes: int) -> Tensor:
-    """Return the number whose gradient estimates ∂J/∂w. Its value measures nothing.
+class TrainingData(NamedTuple):
+    """What is learnt from an episode: states and actions, and what each action's score is multiplied by."""
 
-    1/ℰ Σₑ Σᵢ Gₑᵢ Lₑᵢ
-
-    Args:
-        L: log π(a∣s) of every step of every episode, one after the other, shape (T,).
-        G: what each of these actions is credited with, shape (T,); data, not a function of w.
-        n_episodes: how many episodes ℰ these are, at least 1.
-
-    Returns:
-        A scalar, differentiable through L.
-
-    Raises:
-        ValueError: if L and G differ in shape, or ``n_episodes`` < 1.
-
-    Slides 34–35.
-    """
-    if L.shape != G.shape:
-        raise ValueError(f"G must have the shape of L, {tuple(L.shape)}, got {tuple(G.shape)}")
-    if n_episodes < 1:
-        raise ValueError(f"n_episodes must be at least 1, got {n_episodes}")
-    return (G * L).sum() / n_episodes
+    s: np.ndarray  # (T, ...)
+    a: np.ndarray  # (T, ...)
+    G: Float[np.ndarray, " T"]
 
 
-class Episode(NamedTuple):
-    """States (T, ...), actions (T,) and rewards (T,) of a finished episode."""
+@dataclass(frozen=True, kw_only=True)
+class ReinforceConfig:
+    """Settings of ``Reinforce``."""
 
-    s: np.ndarray
-    a: np.ndarray
-    r: np.ndarray
-    n_stale: int  # how many of its actions were drawn with older weights than the last were
+    eta: float | Schedule = checks.setting(0.005, "learning rate η > 0, or a function of the steps so far")
+    eta_decay_steps: float | None = checks.setting(
+        None, "steps after which η has fallen to a half; None keeps it constant"
+    )
+    gamma: float = checks.setting(0.99, "discount γ per step, from 0 to 1")
+    return_fn: ReturnFn = checks.setting(
+        reward_to_go, "what multiplies the score: a function of an episode's rewards and γ"
+    )
+    baseline: Baseline | None = checks.setting(
+        None, "subtracted from the returns: a function of returns and step mask"
+    )
+    standardize: bool = checks.setting(True, "whether to standardise the returns of a batch")
+    batch_size: int = checks.setting(2000, "steps of finished episodes for each update, at least 1")
+    optimizer: str = checks.setting("Adam", "Adam, RMSprop or SGD")
+
+    def __post_init__(self) -> None:
+        checks.at_least(1, batch_size=self.batch_size)
+        checks.fraction(gamma=self.gamma)
 
 
-class Update(NamedTuple):
-    """What one turn of the loop saw and did."""
+class UpdateMetrics(NamedTuple):
+    """What one update did."""
 
-    n_steps: int  # decisions since the beginning
-    returns: np.ndarray  # (ℰ,): total reward of each episode that it learnt from
-    objective: float
+    n_steps: int  # environment steps so far
+    episode_returns: Float[np.ndarray, " n_episodes"]  # undiscounted, of the episodes learnt from
+    surrogate: float
     gradient_norm: float
-    entropy: float  # −mean log π(a∣s) of the actions taken, in nats: how undecided the policy was
-    stale: float  # share of these actions that were drawn with older weights
+    entropy: float  # estimate −mean log π(a∣s) over the actions taken, in nats
+    off_policy_fraction: float  # of these actions, those drawn before the last update
 
 
-class Reinforce:
-    """Monte Carlo policy gradient over many environments at once.
+class Reinforce(Resumable):
+    """REINFORCE over many environments at once.
 
-    Every ``update()`` plays until at least ``batch_size`` decisions belong to finished episodes, and takes one step with these. What is
-    unfinished goes on, and counts when it has ended; its first actions were then drawn with slightly older weights (``stale`` in the
-    ``Update`` says what part of the batch they were). The first update waits until every environment has finished an episode: the first to
-    finish are the short ones.
+    Episodes that are unfinished at an update go on, and are learnt from when they have ended. Their first
+    actions were then drawn by slightly older weights; ``UpdateMetrics.off_policy_fraction`` says how many.
 
     Args:
-        env: a Gymnasium vector environment that resets itself in the step that ends an episode (``AutoresetMode.SAME_STEP``).
-        policy: network giving ``log_prob(s, a)`` and ``sample(s, rng)``.
-        eta: learning rate η > 0; or a function that gives it for the number of steps so far.
-        credit: from the rewards of one episode, shape (T,), to what each action is credited with, shape (T,).
-        matters: from the states of one episode, shape (T, ...), to whether what is done there makes a difference, shape (T,). The other
-            steps are not learnt from, nor do they count in a discount: what they are paid goes to the last before them that matters.
-            None learns from all.
-        baseline: from the credits of a batch, shape (ℰ, T), and which of these steps were taken, to what is subtracted from them, such as
-            ``returns.leave_one_out``. None subtracts nothing.
-        standardize: whether to subtract from the credits their mean over the batch, and divide by their standard deviation.
-        batch_size: decisions per update, at least 1.
-        optimizer: what climbs, one of PyTorch's.
-        seed: of the environment and of the actions drawn.
-
-    Raises:
-        ValueError: if ``eta`` or ``batch_size`` is out of range, or the environment resets itself otherwise.
+        env: vector environment; ``Environment`` says what is asked of it.
+        policy: network with ``log_prob(s, a)`` and ``sample(s, rng)``.
+        config: settings.
+        training_data: from an episode to what is learnt from it; None learns from every step, with
+            ``config.return_fn``.
+        seed: of the environment and the actions.
     """
+
+    stateful = ("policy", "optimizer")
 
     def __init__(
         self,
-        env: VectorEnv,
+        env: Environment,
         policy: Policy,
+        config: ReinforceConfig = ReinforceConfig(),
         *,
-        eta: float | Callable[[int], float] = 4e-3,
-        credit: Callable[[np.ndarray], np.ndarray] = total_return,
-        matters: Callable[[np.ndarray], np.ndarray] | None = None,
-        baseline: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
-        standardize: bool = False,
-        batch_size: int = 4096,
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        training_data: Callable[[Episode], TrainingData] | None = None,
         seed: int = 0,
     ):
-        self.eta = eta if callable(eta) else lambda _: eta
-        if not (np.isfinite(self.eta(0)) and self.eta(0) > 0):
-            raise ValueError(f"eta must be a positive number, got {self.eta(0)}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
-            raise ValueError(
-                f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}"
-            )
-        self.env, self.policy = env, policy
-        self.credit, self.matters, self.baseline, self.standardize, self.batch_size = (
-            credit,
-            matters,
-            baseline,
-            standardize,
-            batch_size,
-        )
-        self.optimizer = optimizer(policy.parameters(), lr=self.eta(0), maximize=True)
-        self.n_steps = 0
+        checks.same_step_autoreset(env)
+        self.env, self.policy, self.config = env, policy, config
+        self.training_data = training_data or self._every_step
+        self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
+        self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
         self._rng = np.random.default_rng(seed)
-        self._begin()
+        self.n_steps = 0
+        self._reset()
 
-    def _begin(self):
-        self._s, _ = self.env.reset(
-            seed=int(self._rng.integers(2**30))
-        )  # drawn, for seed and seed + 1 would share environments
-        self._open: list[list] = [
-            [] for _ in range(self.env.num_envs)
-        ]  # of each environment, the steps of its unfinished episode
-        self._first = np.ones(self.env.num_envs, bool)  # whether that is the first
-        self._n_stale = np.zeros(
-            self.env.num_envs, int
-        )  # how many of its steps were taken before the last update
-
-    def update(self) -> Update:
-        """Play, credit, take one step: one turn of slide 36's loop."""
-        episodes = self._collect()
-        lessons = [self._lesson(e) for e in episodes]
-        s, a = (np.concatenate([lesson[i] for lesson in lessons]) for i in (0, 1))
-        G, live = padded([G for *_, G in lessons])
-        if self.baseline is not None:
-            G = G - self.baseline(G, live)
-        if self.standardize:
-            G = standardized(G, live)
-
+    def update(self) -> UpdateMetrics:
+        """One iteration of slide 36's loop, for a batch of episodes."""
+        # for each episode {s₁, a₁, r₂, …} ~ π
+        episodes = collect_episodes(self.env, self.policy, self.config.batch_size, self._rng, self._partial)
+        self.n_steps = self._partial.n_steps
+        data = [self.training_data(episode) for episode in episodes]
+        s, a = np.concatenate([d.s for d in data]), np.concatenate([d.a for d in data])
+        # G: what multiplies each step's score
+        G, mask = pad_episodes([d.G for d in data])
+        if self.config.baseline is not None:
+            G = G - self.config.baseline(G, mask)
+        if self.config.standardize:
+            G = standardize(G, mask)
+        # w ← w + η/ℰ Σₑ Σₜ G ∂L/∂w
         L = self.policy.log_prob(s, a)
-        J = objective(L, torch.as_tensor(G[live], dtype=L.dtype), len(episodes))
-        self.optimizer.param_groups[0]["lr"] = self.eta(self.n_steps)
-        self.optimizer.zero_grad()
-        J.backward()
-        self.optimizer.step()
+        J_hat = surrogate(L, torch.as_tensor(G[mask], dtype=L.dtype), n=len(episodes))
+        gradient_step(self.optimizer, J_hat, self.eta(self.n_steps))
 
         returns = np.array([e.r.sum() for e in episodes])
-        stale = sum(e.n_stale for e in episodes) / sum(len(e.r) for e in episodes)
-        return Update(self.n_steps, returns, J.item(), gradient_norm(self.policy), -L.mean().item(), stale)
+        off_policy = sum(e.n_off_policy for e in episodes) / sum(len(e.r) for e in episodes)
+        norm = gradient_norm(self.policy.parameters())
+        return UpdateMetrics(self.n_steps, returns, J_hat.item(), norm, -L.mean().item(), off_policy)
 
-    def _lesson(self, e: Episode):
-        """Return the states, actions and credits of an episode, of the steps that matter."""
-        if self.matters is None:
-            return e.s, e.a, self.credit(e.r)
-        matter = np.flatnonzero(self.matters(e.s))
-        return (
-            e.s[matter],
-            e.a[matter],
-            self.credit(np.add.reduceat(e.r, matter)),
-        )  # from each of them to the next
+    def _every_step(self, episode: Episode) -> TrainingData:
+        G = self.config.return_fn(episode.r, self.config.gamma)
+        return TrainingData(episode.s, episode.a, G)
 
-    def state_dict(self) -> dict:
-        """Return a copy of all that the next updates depend on, except what the environments are in the middle of."""
-        state = {
-            "policy": self.policy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": self._rng.bit_generator.state,
-            "n_steps": self.n_steps,
-        }
-        return copy.deepcopy(state)  # PyTorch's are the tensors themselves, which the next update changes
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from a state, with new episodes; those that were under way are given up.
-
-        Raises:
-            RuntimeError: if the weights have other names or shapes.
-        """
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(
-            copy.deepcopy(state["optimizer"])
-        )  # else two that load it would share Adam's moments
-        self._rng.bit_generator.state = state["rng"]
-        self.n_steps = state["n_steps"]
-        self._begin()
-
-    def _collect(self) -> list[Episode]:
-        """Play until the finished episodes hold enough steps, and return them."""
-        self._n_stale[:] = [len(steps) for steps in self._open]
-        finished: list[Episode] = []
-        n_finished = 0
-        while n_finished < self.batch_size or self._first.any():
-            a = self.policy.sample(self._s, self._rng)
-            s, r, terminated, truncated, _ = self.env.step(a)
-            for k, steps in enumerate(self._open):
-                steps.append((self._s[k], a[k], r[k]))
-                if terminated[k] or truncated[k]:
-                    s_k, a_k, r_k = (np.array(column) for column in zip(*steps, strict=True))
-                    finished.append(Episode(s_k, a_k, r_k, int(self._n_stale[k])))
-                    n_finished += len(steps)
-                    self._open[k], self._first[k], self._n_stale[k] = [], False, 0
-            self._s = s
-            self.n_steps += len(a)
-        return finished
+    def _reset(self) -> None:
+        self._partial = PartialEpisodes(self.env, self._rng, self.n_steps)
