@@ -1,15 +1,23 @@
 """The command line: ``pgcourse``, or ``python -m pgcourse``."""
 
+from __future__ import annotations
+
+import contextlib
 import functools
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from pgcourse.experiments.records import Record
 
 app = typer.Typer(
-    help="Run, judge and look at the algorithms of the book.",
+    help="Train, evaluate and watch the algorithms of the book.",
     epilog="Begin with: pgcourse list",
     no_args_is_help=True,
     add_completion=False,
@@ -18,127 +26,147 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Recipe = Annotated[str, typer.Argument(help="Name of a recipe, such as reinforce/cartpole.")]
-What = Annotated[str, typer.Argument(help="A recipe, for its recorded runs, or a folder of your own runs.")]
-Folder = Annotated[
-    Path, typer.Option(help="Where runs are kept. A run that is there already goes on, or is done.")
-]
-Keep = Annotated[bool, typer.Option("--keep", help="Keep the policy at every checkpoint, not only the last.")]
-Judge = Annotated[
-    int | None,
-    typer.Option(help="Fresh episodes that judge a policy; the recipe's own number, and 100 at the end."),
-]
-Jobs = Annotated[int | None, typer.Option(help="Runs at once; as many as there are cores, unless you say.")]
+Recipe = Annotated[str, typer.Argument(help="A recipe, such as reinforce/cartpole.")]
+Source = Annotated[str, typer.Argument(help="A recipe, for its recorded runs, or a folder of your own runs.")]
+Sources = Annotated[list[str], typer.Argument(help="Recipes, or folders of your own runs.")]
+Folder = Annotated[Path, typer.Option(help="Root of the runs. Stopped runs in it continue.")]
+SavePolicies = Annotated[bool, typer.Option("--save-policies", help="Save the policy at every checkpoint.")]
+EvalEpisodes = Annotated[int | None, typer.Option("--eval-episodes", help="Episodes in an evaluation.")]
+Jobs = Annotated[int | None, typer.Option(help="Parallel runs; one for each core, unless given.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers do the runs.")]
-Greedy = Annotated[
-    bool, typer.Option("--greedy", help="Take the most probable action instead of drawing one.")
-]
+Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the most probable action.")]
 
 
-def command(function):
-    """Add a command whose errors are one line each, without a traceback."""
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Print an error or a warning in one line, without a traceback, and exit with a code."""
+    try:
+        warnings.formatwarning = lambda message, *_, **__: f"Note: {message}\n"
+        yield
+    except (ValueError, FloatingPointError, OSError, RuntimeError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt as stop:
+        reason = str(stop) or "stopped"
+        print(f"\n{reason[0].upper()}{reason[1:]}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def command(function: Callable[..., None], cls: type[TyperCommand] = TyperCommand) -> Callable[..., None]:
+    """Add a command to the program."""
 
     @functools.wraps(function)
-    def clear(*args, **kwargs):
-        try:
-            warnings.formatwarning = lambda message, *_, **__: f"Note: {message}\n"
+    def wrapper(*args, **kwargs):
+        with one_line_errors():
             function(*args, **kwargs)
-        except (ValueError, FloatingPointError, OSError, RuntimeError) as error:
-            print(f"Error: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt as stop:
-            said = str(stop) or "stopped"
-            print(f"\n{said[0].upper()}{said[1:]}", file=sys.stderr)
-            raise typer.Exit(130) from None
 
-    return app.command(function.__name__.rstrip("_"))(clear)
+    return app.command(function.__name__.rstrip("_"), cls=cls)(wrapper)
+
+
+class RecipeCommand(TyperCommand):
+    """A command whose help, after the name of a recipe, lists the recipe's settings."""
+
+    def parse_args(self, ctx, args):
+        """Remember the recipe, because help is shown before arguments are processed."""
+        ctx.meta["recipe"] = self.make_parser(ctx).parse_args(list(args))[0].get("recipe")
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx, formatter):
+        """Write the options and the settings."""
+        super().format_options(ctx, formatter)
+        if isinstance(ctx.meta["recipe"], str):
+            with one_line_errors():
+                _write_settings(formatter, ctx.meta["recipe"])
+
+
+def _write_settings(formatter, name: str) -> None:
+    from pgcourse.experiments import recipes
+    from pgcourse.experiments.settings import format_value
+
+    recipe = recipes.get(name)
+    meaning = recipe.setting_help
+    with formatter.section(f"Settings of {name} (--set NAME=VALUE)"):
+        formatter.write_dl([(f"{key}={format_value(v)}", meaning[key]) for key, v in recipe.defaults.items()])
 
 
 @command
-def list_(recipe: Annotated[str | None, typer.Argument(help="A recipe, to see its settings.")] = None):
-    """Show what there is to run, or the settings of one recipe.
+def list_(
+    ctx: typer.Context,
+    recipe: Annotated[str | None, typer.Argument(help="A recipe, to see its settings.")] = None,
+):
+    """List the recipes, or the settings of one recipe.
 
     \b
     pgcourse list
     pgcourse list reinforce/cartpole
     """
     from pgcourse.experiments import recipes, records
-    from pgcourse.maths.statistics import interval
 
+    recorded = [record for record in records.find() if record.finished and not record.overrides]
     for known in [recipes.get(recipe)] if recipe else recipes.RECIPES.values():
-        print(f"{known.name}: {known.about}")
-        print(f"    budget: {known.steps:,} steps of {known.task.name}, a checkpoint every {known.every:,}")
-        if recipe:
-            for name, value in known.defaults.items():
-                print(f"    --set {name}={value}")
-        if recorded := [r for r in records.find() if r.name == known.name and r.finished and not r.changed]:
-            scores = [r.score for r in recorded]
-            iqm = f", interquartile mean {interval(scores)}" if len(scores) > 1 else f", {scores[0]:.4g}"
-            print(f"    recorded: {len(recorded)} {'seeds' if len(recorded) > 1 else 'seed'}{iqm}")
+        print(f"{known.name}: {known.description}")
+        interval = f"a checkpoint every {known.checkpoint_interval:,}"
+        print(f"    budget: {known.steps:,} steps of {known.task.name}, {interval}")
+        if means := [record.mean_return for record in recorded if record.name == known.name]:
+            result = f"interquartile mean {_interval(means)}" if len(means) > 1 else f"{means[0]:.4g}"
+            print(f"    recorded: {len(means)} {'seeds' if len(means) > 1 else 'seed'}, {result}")
+    if recipe:
+        formatter = ctx.make_formatter()
+        _write_settings(formatter, recipe)
+        print(f"\n{formatter.getvalue().strip()}")
 
 
-@command
+@functools.partial(command, cls=RecipeCommand)
 def run(
+    ctx: typer.Context,
     recipe: Recipe,
-    seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, …")] = 1,
+    seeds: Annotated[int, typer.Option(help="Number of seeds: 0, 1, …")] = 1,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE[,VALUE…]", help="A setting to change, or to try."),
+        typer.Option("--set", metavar="NAME=VALUE[,VALUE…]", help="A setting; several values span a grid."),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Budget of each run, in steps; the recipe's own, unless you say.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget in steps; the recipe's, unless given.")] = None,
     episodes: Annotated[int | None, typer.Option(help="Budget in episodes instead.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training instead.")] = None,
-    every: Annotated[int | None, typer.Option(help="Steps between two checkpoints.")] = None,
-    keep: Keep = False,
-    judge: Judge = None,
+    checkpoint_interval: Annotated[int | None, typer.Option(help="Steps between two checkpoints.")] = None,
+    save_policies: SavePolicies = False,
+    n_eval_episodes: EvalEpisodes = None,
     folder: Folder = Path("runs"),
-    jobs: Jobs = None,
+    n_jobs: Jobs = None,
     scheduler: Scheduler = None,
 ):
-    """Run a recipe over seeds and settings, in parallel; or go on with what was stopped.
+    """Run a recipe over seeds and settings, in parallel, and continue stopped runs.
+
+    After the name of a recipe, --help also lists its settings.
 
     \b
     pgcourse run reinforce/cartpole
     pgcourse run reinforce/cartpole --seeds 5
-    pgcourse run reinforce/cartpole --seeds 5 --set eta=0.003,0.01,0.03 --steps 200000
+    pgcourse run reinforce/cartpole --seeds 5 --set eta=0.003,0.01,0.03
+    pgcourse run reinforce/cartpole --set hidden_sizes=64x64 --steps 200000
     pgcourse run reinforce/pong --seeds 5 --scheduler tcp://127.0.0.1:8786
     """
     from pgcourse.experiments import sweeps
 
-    changed: dict[str, list[str]] = {}
+    grid: dict[str, list[str]] = {}
     for setting in settings or []:
         name, equals, values = setting.partition("=")
         if not (name and equals and values):
             raise ValueError(f"--set must be NAME=VALUE, such as eta=0.01, got {setting!r}")
-        changed[name] = changed.get(name, []) + values.split(",")
-    done = sweeps.run(
-        recipe,
-        seeds=seeds,
-        settings=changed,
-        steps=steps,
-        episodes=episodes,
-        minutes=minutes,
-        every=every,
-        keep=keep,
-        judge=judge,
-        folder=folder,
-        jobs=jobs,
-        scheduler=scheduler,
-    )
-    _report(done)
+        grid[name] = grid.get(name, []) + values.split(",")
+    _report(sweeps.run(**ctx.params | {"settings": grid}))  # whose parameters these are
 
 
 @command
 def resume(
-    folder: Annotated[Path, typer.Argument(help="Folder with runs that were stopped.")] = Path("runs"),
-    keep: Keep = False,
-    judge: Judge = None,
-    jobs: Jobs = None,
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Folder with stopped runs.")] = Path("runs"),
+    save_policies: SavePolicies = False,
+    n_eval_episodes: EvalEpisodes = None,
+    n_jobs: Jobs = None,
     scheduler: Scheduler = None,
 ):
-    """Go on with every run in a folder that was stopped.
+    """Continue every stopped run in a folder.
 
     \b
     pgcourse resume runs
@@ -146,17 +174,17 @@ def resume(
     """
     from pgcourse.experiments import sweeps
 
-    _report(sweeps.resume(folder, keep=keep, judge=judge, jobs=jobs, scheduler=scheduler))
+    _report(sweeps.resume(**ctx.params))
 
 
 @command
 def evaluate(
-    what: What,
+    source: Source,
     episodes: Annotated[int, typer.Option(help="Fresh episodes for each run.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of these episodes.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of these episodes.")] = 1,
     greedy: Greedy = False,
 ):
-    """Let trained policies play fresh episodes, and compare with their records.
+    """Evaluate trained policies on fresh episodes, and compare with their records.
 
     \b
     pgcourse evaluate reinforce/cartpole
@@ -164,72 +192,66 @@ def evaluate(
     """
     from pgcourse.experiments import recipes
 
-    scores: dict[str, list[float]] = {}
-    liars = 0
-    for record in _records(what):
+    means: dict[str, list[float]] = {}
+    n_disagreeing = 0
+    for record in _finished_runs(source):
         if greedy:
-            played = recipes.get(record.name).evaluate(record.policy(), episodes, seed, greedy=True)
-            scores.setdefault(record.label, []).append(played.mean())
-            print(
-                f"{record.label} seed {record.seed}: {played.mean():.4g}, from {played.min():.4g} to {played.max():.4g}"
+            returns = recipes.get(record.name).evaluate(record.policy(), episodes, seed, greedy=True)
+            mean, text = (
+                returns.mean(),
+                f"{returns.mean():.4g}, from {returns.min():.4g} to {returns.max():.4g}",
             )
         else:
-            verdict = record.verify(episodes, seed)
-            scores.setdefault(record.label, []).append(verdict.played)
-            liars += not verdict.agrees
-            print(f"{record.label} seed {record.seed}: {verdict}")
-    for label, means in scores.items():
-        _summarize(label, means)
-    if liars:
-        raise ValueError(f"{liars} of {sum(map(len, scores.values()))} runs do not play as recorded")
+            check = record.verify(episodes, seed)
+            mean, text = check.replayed, str(check)
+            n_disagreeing += not check.agrees
+        means.setdefault(record.label, []).append(mean)
+        print(f"{record.label} seed {record.seed}: {text}")
+    _summarize(means)
+    if n_disagreeing:
+        n_runs = sum(map(len, means.values()))
+        raise ValueError(f"{n_disagreeing} of {n_runs} policies do not reproduce their recorded returns")
 
 
 @command
 def watch(
-    what: What,
-    seed: Annotated[int, typer.Option(help="Which of the runs.")] = 0,
+    source: Source,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     episode: Annotated[int, typer.Option(help="Seed of the episode.")] = 1,
-    to: Annotated[
-        Path | None, typer.Option(help="Write a film (mp4) here instead of opening a window.")
-    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Write a video (mp4) instead of opening a window.")] = None,
     greedy: Greedy = False,
 ):
-    """Watch a trained policy for an episode: in a window where there is a screen, else as a film.
+    """Watch a trained policy for an episode: in a window if there is a screen, else as a video.
 
     \b
     pgcourse watch reinforce/cartpole
     pgcourse watch runs/reinforce/pong --seed 2 --to pong.mp4
     """
+    from pgcourse.environments.display import has_screen
     from pgcourse.experiments import checkpoints, recipes
     from pgcourse.teaching import video
 
-    found = [record for record in _records(what) if record.seed == seed]
+    found = [record for record in _finished_runs(source) if record.seed == seed]
     if len(found) != 1:
-        raise ValueError(
-            f"{what} must hold one run with seed {seed}, got {', '.join(r.label for r in found) or 'none'}"
-        )
+        labels = ", ".join(record.label for record in found) or "none"
+        raise ValueError(f"{source} must hold one run with seed {seed}, got {labels}")
     [record] = found
     task = recipes.get(record.name).task
-    frames = task.film(recipes.actor(record.policy(), episode, greedy=greedy), episode)
-    if to is None and video.has_screen():
-        video.window(frames, f"{record.label}, seed {record.seed}", fps=task.fps)
+    frames = task.render_episode(recipes.actor(record.policy(), episode, greedy=greedy), episode)
+    if to is None and has_screen():
+        video.play_in_window(frames, f"{record.label}, seed {record.seed}", fps=task.fps)
         return
     to = to or Path(f"{record.name.replace('/', '-')}-{record.seed}.mp4")
-    checkpoints.write(to, video.mp4(frames, fps=task.fps))
+    checkpoints.atomic_write(to, video.encode_mp4(frames, fps=task.fps))
     print(f"Wrote {to}")
 
 
 @command
 def plot(
-    what: Annotated[
-        list[str],
-        typer.Argument(
-            help="Recipes, or folders of your own runs: one line for each combination of settings."
-        ),
-    ],
-    to: Annotated[Path, typer.Option(help="The picture: .png, .svg, .pdf …")] = Path("learning-curves.png"),
+    sources: Sources,
+    to: Annotated[Path, typer.Option(help="The figure: .png, .svg, .pdf …")] = Path("learning-curves.png"),
 ):
-    """Draw learning curves: interquartile mean over the seeds, and its 95 % interval.
+    """Plot learning curves: interquartile mean over the seeds, and its 95 % interval.
 
     \b
     pgcourse plot reinforce/cartpole
@@ -244,49 +266,54 @@ def plot(
     from pgcourse.experiments.records import bands
     from pgcourse.teaching import plots
 
-    found = [record for name in what for record in _records(name)]
+    found = [record for source in sources for record in _finished_runs(source)]
     plots.use_style()
     fig, ax = plt.subplots()
-    kinds = {recipes.get(record.name).task.score for record in found}
-    plots.learning_curves(ax, bands(found), f"mean {' or '.join(sorted(kinds))} of fresh episodes")
+    metrics = {recipes.get(record.name).task.metric for record in found}
+    plots.learning_curves(ax, bands(found), f"mean {' or '.join(sorted(metrics))} of fresh episodes")
     fig.savefig(to)
     print(f"Wrote {to}")
 
 
-def _records(what: str):
+def _finished_runs(source: str) -> list[Record]:
     """Return the finished runs in a folder, or those recorded of a recipe."""
     from pgcourse.experiments import recipes, records
 
-    if not Path(what).is_dir():
+    if not Path(source).is_dir():
         try:
-            recipes.get(what)
+            recipes.get(source)
         except ValueError as error:
-            raise ValueError(f"there is no folder {what!r}, and {error}") from None
-        return records.load(what)
-    found = list(records.find(what))
+            raise ValueError(f"there is no folder {source!r}, and {error}") from None
+        return records.load(source)
+    found = list(records.find(source))
     if finished := [record for record in found if record.finished]:
         return finished
-    raise ValueError(
-        f"{what} holds {f'unfinished runs only; go on with: pgcourse resume {what}' if found else 'no run'}"
-    )
+    unfinished = f"only unfinished runs; continue them with: pgcourse resume {source}"
+    raise ValueError(f"{source} holds {unfinished if found else 'no run'}")
 
 
-def _report(done):
-    labels = list(dict.fromkeys(record.label for record in done))
-    for label in labels:
-        group = [record for record in done if record.label == label]
-        for record in group:
-            print(
-                f"{label} seed {record.seed}: {record.score:.4g} over {len(record.scores)} episodes, in {record.folder}"
-            )
-        _summarize(label, [record.score for record in group])
+def _report(records: list[Record]) -> None:
+    means: dict[str, list[float]] = {}
+    for record in records:
+        n_episodes = len(record.returns)
+        result = f"{record.mean_return:.4g} over {n_episodes} episodes, in {record.folder}"
+        print(f"{record.label} seed {record.seed}: {result}")
+        means.setdefault(record.label, []).append(record.mean_return)
+    _summarize(means)
 
 
-def _summarize(label, scores):
-    from pgcourse.maths.statistics import interval
+def _summarize(means: dict[str, list[float]]) -> None:
+    for label, runs in means.items():
+        if len(runs) > 1:
+            print(f"{label}: interquartile mean of {len(runs)} seeds {_interval(runs)}")
 
-    if len(scores) > 1:
-        print(f"{label}: interquartile mean of {len(scores)} seeds {interval(scores)}")
+
+def _interval(means: list[float]) -> str:
+    import numpy as np
+
+    from pgcourse.maths.statistics import bootstrap_interval
+
+    return str(bootstrap_interval(np.array(means)))
 
 
 if __name__ == "__main__":

@@ -10,23 +10,23 @@ import pytest
 from pgcourse.experiments.curves import Curve, read
 
 
-class Update(NamedTuple):
+class UpdateMetrics(NamedTuple):
     n_steps: int
-    returns: list
+    episode_returns: list
     loss: float
     entropy: float = 0.5
 
 
-def grown(curve, *, first=1, last=6, every=2):
-    """Add updates of 10 steps, each with one episode, whose return is the number of the update; close a row now and then."""
+def grown(curve, *, first=1, last=6, interval=2):
+    """Add updates of 10 steps and an episode each, whose return is the update's number, and append rows."""
     for i in range(first, last + 1):
-        curve.add(Update(10 * i, [i], 0.1 * i), seconds=0.25)
-        if i % every == 0:
-            curve.close_row(score=100 + i if i % 4 == 0 else math.nan)
+        curve.add(UpdateMetrics(10 * i, [i], 0.1 * i), seconds=0.25)
+        if i % interval == 0:
+            curve.append_row(eval_return=100 + i if i % 4 == 0 else math.nan)
     return curve
 
 
-HEADER = "n_updates,n_steps,n_episodes,seconds,return,score,loss,entropy\n"
+HEADER = "n_updates,n_steps,n_episodes,seconds,return,eval_return,loss,entropy\n"
 ROWS = [
     "0,0,0,0,,9.5,,\n",
     "2,20,2,0.5,1.5,,0.15,0.5\n",
@@ -37,30 +37,35 @@ ROWS = [
 
 def begun(folder):
     curve = Curve(folder)
-    curve.close_row(score=9.5)
+    curve.append_row(eval_return=9.5)
     return curve
 
 
 def test_a_row_is_the_mean_over_the_updates_since_the_one_before(tmp_path):
     curve = Curve(tmp_path)
-    curve.add(Update(7, [1.0, 2.0], loss=1.0, entropy=0.25), seconds=0.5)
-    curve.add(Update(9, [], loss=2.0, entropy=0.5), seconds=1.0)
-    curve.add(Update(30, [6.0], loss=6.0, entropy=3.0), seconds=0.25)
-    curve.close_row(score=-2.5)
-    curve.add(Update(31, [], loss=5.0, entropy=0.0), seconds=0.25)
-    curve.close_row()
+    curve.add(UpdateMetrics(7, [1.0, 2.0], loss=1.0, entropy=0.25), seconds=0.5)
+    curve.add(UpdateMetrics(9, [], loss=2.0, entropy=0.5), seconds=1.0)
+    curve.add(UpdateMetrics(30, [6.0], loss=6.0, entropy=3.0), seconds=0.25)
+    curve.append_row(eval_return=-2.5)
+    curve.add(UpdateMetrics(31, [], loss=5.0, entropy=0.0), seconds=0.25)
+    curve.append_row()
     expected = {"n_updates": [3, 4], "n_steps": [30, 31], "n_episodes": [3, 3], "seconds": [1.75, 2]}
-    expected |= {"return": [3, math.nan], "score": [-2.5, math.nan], "loss": [3, 5], "entropy": [1.25, 0]}
+    expected |= {
+        "return": [3, math.nan],
+        "eval_return": [-2.5, math.nan],
+        "loss": [3, 5],
+        "entropy": [1.25, 0],
+    }
     for columns in (curve.columns(), read(tmp_path / "curve.csv")):
         assert list(columns) == list(expected)
         for name, column in columns.items():
             np.testing.assert_array_equal(column, np.array(expected[name], float), strict=True)
 
 
-def test_the_file_has_a_header_blanks_for_what_is_not_and_a_first_row_that_waits_for_its_columns(tmp_path):
+def test_the_file_has_a_header_and_empty_cells_and_its_first_row_waits_for_its_columns(tmp_path):
     curve, path = begun(tmp_path), tmp_path / "curve.csv"
     assert not path.exists()
-    assert curve.columns()["score"].tolist() == [9.5]
+    assert curve.columns()["eval_return"].tolist() == [9.5]
     grown(curve, last=2)
     assert path.read_text() == HEADER + "".join(ROWS[:2])
     grown(curve, first=3)
@@ -81,8 +86,8 @@ def test_in_memory_and_on_disk_it_is_the_same(tmp_path):
     curve, rng = begun(tmp_path), np.random.default_rng(0)
     for i in range(1, 20):
         numbers = (rng.normal() * 10.0 ** rng.integers(-12, 25) for _ in range(3))
-        curve.add(Update(int(1e9) + i, [next(numbers)], *numbers), seconds=rng.random())
-        curve.close_row(score=math.inf)
+        curve.add(UpdateMetrics(int(1e9) + i, [next(numbers)], *numbers), seconds=rng.random())
+        curve.append_row(eval_return=math.inf)
     for name, column in read(tmp_path / "curve.csv").items():
         np.testing.assert_array_equal(curve.columns()[name], column, strict=True)
     assert column[1:].all()
@@ -106,11 +111,11 @@ TORN = [
 @pytest.mark.parametrize("n_rows", [3, 4])
 def test_resumed_it_drops_rows_after_the_checkpoint_and_grows_as_if_never_stopped(tmp_path, torn, n_rows):
     path = tmp_path / "curve.csv"
-    now = dict(grown(begun(tmp_path), last=4).now)
+    counters = dict(grown(begun(tmp_path), last=4).counters)
     path.write_bytes(
         (HEADER + "".join(ROWS[:n_rows])).encode() + (torn if isinstance(torn, bytes) else torn.encode())
     )
-    curve = Curve.resumed(tmp_path, now)
+    curve = Curve.resumed(tmp_path, counters)
     assert path.read_text() == HEADER + "".join(ROWS[:3])
     grown(curve, first=5)
     assert path.read_text() == HEADER + "".join(ROWS)
@@ -131,39 +136,40 @@ LACKING = [
 
 
 @pytest.mark.parametrize("content", LACKING)
-def test_without_the_row_of_its_checkpoint_it_cannot_go_on(tmp_path, content):
-    now = dict(grown(begun(tmp_path), last=4).now)
+def test_without_the_row_of_its_checkpoint_it_cannot_be_resumed(tmp_path, content):
+    counters = dict(grown(begun(tmp_path), last=4).counters)
     path = tmp_path / "curve.csv"
     path.unlink() if content is None else path.write_bytes(content)
-    message = f"{path} is damaged: it has no row of update 4, where the last checkpoint is; delete {tmp_path}, and training begins anew"
+    missing = "it has no row of update 4, where the last checkpoint is"
+    message = f"{path} is damaged: {missing}; delete {tmp_path} to begin again"
     with pytest.raises(ValueError, match=message):
-        Curve.resumed(tmp_path, now)
+        Curve.resumed(tmp_path, counters)
     assert not path.exists() if content is None else path.read_bytes() == content
 
 
 def test_a_row_before_the_checkpoint_that_is_damaged_is_an_error_not_a_gap(tmp_path):
-    now = dict(grown(begun(tmp_path), last=4).now)
+    counters = dict(grown(begun(tmp_path), last=4).counters)
     path = tmp_path / "curve.csv"
     for row in ("2,20,2\n", "2,20,2,0.5,1.5,,0.1x5,0.5\n"):
         path.write_text(HEADER + ROWS[0] + row + ROWS[2])
         with pytest.raises(ValueError, match=f"{path} is damaged"):
-            Curve.resumed(tmp_path, now)
+            Curve.resumed(tmp_path, counters)
 
 
 @pytest.mark.parametrize(
-    ("update", "message"),
+    ("metrics", "message"),
     [
-        (Update(1234, [1.0], math.nan), "loss is nan in update 3, at step 1,234"),
-        (Update(1234, [1.0], 0.0, -math.inf), "entropy is -inf in update 3, at step 1,234"),
-        (Update(1234, [1.0, math.nan], 0.0), "a return is nan in update 3, at step 1,234"),
-        (Update(1234, [np.float32(math.inf)], 0.0), "a return is inf in update 3, at step 1,234"),
+        (UpdateMetrics(1234, [1.0], math.nan), "loss is nan in update 3, at step 1,234"),
+        (UpdateMetrics(1234, [1.0], 0.0, -math.inf), "entropy is -inf in update 3, at step 1,234"),
+        (UpdateMetrics(1234, [1.0, math.nan], 0.0), "a return is nan in update 3, at step 1,234"),
+        (UpdateMetrics(1234, [np.float32(math.inf)], 0.0), "a return is inf in update 3, at step 1,234"),
     ],
 )
-def test_a_number_that_is_not_finite_is_named(tmp_path, update, message):
+def test_a_number_that_is_not_finite_is_named(tmp_path, metrics, message):
     curve = grown(begun(tmp_path), last=2)
     before = (tmp_path / "curve.csv").read_bytes()
     with pytest.raises(FloatingPointError, match=f"^{message}$"):
-        curve.add(update, seconds=1.0)
+        curve.add(metrics, seconds=1.0)
     assert (tmp_path / "curve.csv").read_bytes() == before
 
 
@@ -182,8 +188,6 @@ def test_reading_a_damaged_file_is_a_value_error_that_names_it(tmp_path, content
 def test_a_full_disk_is_named_with_what_is_left(tmp_path):
     curve = begun(tmp_path)
     (tmp_path / "curve.csv").symlink_to("/dev/full")
-    with pytest.raises(
-        OSError,
-        match=rf"No space left on device; rows up to the last checkpoint are whole: '{tmp_path}/curve\.csv'",
-    ):
+    complete = "rows up to the last checkpoint are complete"
+    with pytest.raises(OSError, match=rf"No space left on device; {complete}: '{tmp_path}/curve\.csv'"):
         grown(curve)

@@ -1,4 +1,4 @@
-"""The command line as it is typed: what it prints, what it writes, how it fails. And every command that a page shows."""
+"""The command line as it is typed: what it prints, writes, and how it fails. And commands shown on pages."""
 
 import inspect
 import json
@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from pgcourse.__main__ import app
 from pgcourse.experiments import recipes, records, sweeps
-from pgcourse.maths.statistics import interval
+from pgcourse.experiments.settings import format_value
+from pgcourse.maths.statistics import bootstrap_interval
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -28,7 +29,8 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).parents[1]
 NAME, LABEL = "reinforce/cartpole", "reinforce/cartpole batch_size=501"
 COMMANDS = ["list", "run", "resume", "evaluate", "watch", "plot"]
-RUN = ["run", NAME, "--seeds", 2, "--set", "batch_size=501", "--steps", 4000, "--every", 2000, "--jobs", 1]
+RUN = ["run", NAME, "--seeds", 2, "--set", "batch_size=501", "--steps", 4000]
+RUN += ["--checkpoint-interval", 2000, "--n-jobs", 1]
 PAGES = sorted(
     [
         ROOT / "README.md",
@@ -98,18 +100,18 @@ def test_run_says_how_each_seed_did_and_their_mean(ran):
     first, second = records.load(NAME, folder, batch_size=501)
     *each, together = result.stdout.splitlines()
     assert each == [
-        f"{LABEL} seed {r.seed}: {r.score:.4g} over 100 episodes, in {r.folder}" for r in (first, second)
+        f"{LABEL} seed {r.seed}: {r.mean_return:.4g} over 100 episodes, in {r.folder}"
+        for r in (first, second)
     ]
-    assert together.startswith(
-        f"{LABEL}: interquartile mean of 2 seeds {interval([first.score, second.score])}"
-    )
+    interval = bootstrap_interval([first.mean_return, second.mean_return])
+    assert together == f"{LABEL}: interquartile mean of 2 seeds {interval}"
     assert "4,000 of 4,000 steps" in result.stderr  # the progress bar
 
 
-def test_a_setting_is_tried_at_every_value_that_is_given_for_it(tmp_path):
+def test_settings_with_several_values_span_a_grid(tmp_path):
     settings = ["--set", "eta=0.1,0.2", "--set", "batch_size=50", "--set", "eta=0.3"]
-    said("run", NAME, *settings, "--steps", 100, "--jobs", 1)
-    assert [r.changed for r in records.find("runs")] == [
+    said("run", NAME, *settings, "--steps", 100, "--n-jobs", 1)
+    assert [r.overrides for r in records.find("runs")] == [
         {"batch_size": 50, "eta": eta} for eta in (0.1, 0.2, 0.3)
     ]
 
@@ -121,33 +123,33 @@ def test_the_same_command_again_has_nothing_to_do(ran):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")} == before
 
 
-def test_resume_goes_on_with_what_was_stopped(runs):
+def test_resume_continues_stopped_runs(runs):
     """The second run, put back to its beginning, comes out as it did."""
     _, second = records.find(runs)
-    before, about = second.scores, dict(second.about)
-    del about["result"]
-    (second.folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    before, metadata = second.returns, dict(second.metadata)
+    del metadata["result"]
+    (second.folder / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     (second.folder / "policy.safetensors").unlink()
     assert (
         error("evaluate", second.folder)
-        == f"{second.folder} holds unfinished runs only; go on with: pgcourse resume {second.folder}"
+        == f"{second.folder} holds only unfinished runs; continue them with: pgcourse resume {second.folder}"
     )
-    printed = said("resume", runs, "--jobs", 1)
+    printed = said("resume", runs, "--n-jobs", 1)
     assert [line.partition(":")[0] for line in printed.splitlines()] == [
         f"{LABEL} seed 0",
         f"{LABEL} seed 1",
         LABEL,
     ]
     _, second = records.find(runs)
-    assert (second.scores == before).all()
-    assert len(second.about["sessions"]) == 2
+    assert (second.returns == before).all()
+    assert len(second.metadata["sessions"]) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for others")
-def test_ctrl_c_says_how_to_go_on_and_that_is_true(tmp_path):
+def test_ctrl_c_says_how_to_continue_and_that_is_true(tmp_path):
     """Capitals in the folder's name must survive, and a blank."""
     code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # pytest in the background would have it ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # if pytest ignores it
         "from pgcourse.__main__ import app; app(prog_name='pgcourse')"
     )
     arguments = [
@@ -155,19 +157,19 @@ def test_ctrl_c_says_how_to_go_on_and_that_is_true(tmp_path):
         NAME,
         "--steps",
         "8000",
-        "--every",
+        "--checkpoint-interval",
         "2000",
         "--set",
         "batch_size=200",
         "--folder",
         "My Runs",
-        "--jobs",
+        "--n-jobs",
         "1",
     ]
     running = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
-    while not list(tmp_path.rglob("checkpoint-*.safetensors")):
+    while not list(tmp_path.rglob("checkpoint-*.pt")):
         assert running.poll() is None, running.stderr.read()
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
@@ -175,71 +177,93 @@ def test_ctrl_c_says_how_to_go_on_and_that_is_true(tmp_path):
     assert running.returncode == 130
     assert "Traceback" not in stderr
     [advice] = re.findall(r"pgcourse (resume .+)\n", stderr)
-    said(*shlex.split(advice), "--jobs", 1)
+    said(*shlex.split(advice), "--n-jobs", 1)
     [record] = records.find(tmp_path / "My Runs")
     assert record.finished
-    assert record.about["result"]["n_steps"] >= 8000
+    assert record.metadata["result"]["n_steps"] >= 8000
 
 
 def test_list_names_every_recipe_its_budget_and_what_is_recorded():
     printed = said("list")
     assert re.findall(r"^(\S+): ", printed, re.MULTILINE) == list(recipes.RECIPES)
     for recipe in recipes.RECIPES.values():
-        budget = f"{recipe.steps:,} steps of {recipe.task.name}, a checkpoint every {recipe.every:,}"
-        assert f"{recipe.name}: {recipe.about}\n    budget: {budget}\n" in printed
-        if len(recorded := [r for r in records.find() if r.name == recipe.name and not r.changed]) > 1:
-            assert (
-                f"    recorded: {len(recorded)} seeds, interquartile mean {interval([r.score for r in recorded])}\n"
-                in printed
-            )
+        interval = f"a checkpoint every {recipe.checkpoint_interval:,}"
+        budget = f"{recipe.steps:,} steps of {recipe.task.name}, {interval}"
+        assert f"{recipe.name}: {recipe.description}\n    budget: {budget}\n" in printed
+        means = [r.mean_return for r in records.find() if r.name == recipe.name and not r.overrides]
+        if len(means) > 1:
+            result = f"interquartile mean {bootstrap_interval(means)}"
+            assert f"    recorded: {len(means)} seeds, {result}\n" in printed
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
-def test_list_shows_settings_as_run_takes_them(name):
-    printed = said("list", name)
-    shown = dict(re.findall(r"^    --set (\w+)=(.+)$", printed, re.MULTILINE))
-    assert recipes.get(name).settings(**shown) == recipes.get(name).defaults
-    assert shown.keys() == recipes.get(name).defaults.keys()
-    assert printed.startswith(f"{name}: ")
-    assert not any(other in printed for other in recipes.RECIPES if other != name)
+def test_list_and_help_show_settings_as_run_takes_them_with_their_meanings(name, monkeypatch):
+    """Reading the two columns of an 80 columns wide terminal again gives what the recipe says."""
+    monkeypatch.setenv("COLUMNS", "80")
+    recipe = recipes.get(name)
+    listed, helped = said("list", name), said("run", name, "--help")
+    heading = f"Settings of {name} (--set NAME=VALUE):\n"
+    table = listed.partition(heading)[2]
+    assert table.rstrip() == helped.partition(heading)[2].rstrip()
+    assert max(map(len, helped.splitlines())) <= 80
+    width = re.search(r"=\S+ +", table).end()
+    shown, meanings = {}, {}
+    for line in table.rstrip().splitlines():
+        if left := line[:width].strip():
+            setting, _, shown[setting] = left.partition("=")
+        meanings[setting] = f"{meanings.get(setting, '')} {line[width:]}".strip()
+    assert shown == {setting: format_value(value) for setting, value in recipe.defaults.items()}
+    assert recipe.settings(**shown) == recipe.defaults
+    assert meanings == {setting: recipe.setting_help[setting] for setting in recipe.defaults}
+    assert listed.startswith(f"{name}: ")
+    assert not any(re.search(rf"{other}(?![\w-])", listed) for other in recipes.RECIPES if other != name)
+
+
+def test_help_of_run_lists_settings_only_after_the_name_of_a_recipe():
+    for arguments in (["run", "-h"], ["run", "--seeds", "3", "--help"], ["resume", "--help", NAME]):
+        assert "Settings of" not in said(*arguments)
+    shown = said("run", NAME, "--help")
+    assert said("run", "--help", NAME) == said("run", "--folder", "dqn/pong", NAME, "-h") == shown
+    message = "there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole"
+    result = pgcourse("run", "reinforce/cartpol", "--help")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {message}")
 
 
 def test_evaluate_compares_with_the_records(runs):
     first, second, together = said("evaluate", runs / NAME, "--episodes", 20, "--seed", 5).splitlines()
-    verdicts = [record.verify(20, 5) for record in records.find(runs)]
-    assert [first, second] == [f"{LABEL} seed {seed}: {verdict}" for seed, verdict in enumerate(verdicts)]
+    checks = [record.verify(20, 5) for record in records.find(runs)]
+    assert [first, second] == [f"{LABEL} seed {seed}: {check}" for seed, check in enumerate(checks)]
     assert first.endswith("agrees")
-    assert (
-        together
-        == f"{LABEL}: interquartile mean of 2 seeds {interval([verdict.played for verdict in verdicts])}"
-    )
+    interval = bootstrap_interval([check.replayed for check in checks])
+    assert together == f"{LABEL}: interquartile mean of 2 seeds {interval}"
     [line] = said("evaluate", next(records.find(runs)).folder).splitlines()
     assert line == f"{LABEL} seed 0: {next(records.find(runs)).verify(100, 1)}"
 
 
-def test_evaluate_greedy_plays_the_most_probable_actions(runs):
+def test_evaluate_greedy_takes_the_most_probable_actions(runs):
     record = next(records.find(runs))
     [line] = said("evaluate", record.folder, "--greedy", "--episodes", 10).splitlines()
-    scores = recipes.get(NAME).evaluate(record.policy(), 10, 1, greedy=True)
-    assert line == f"{LABEL} seed 0: {scores.mean():.4g}, from {scores.min():.4g} to {scores.max():.4g}"
+    returns = recipes.get(NAME).evaluate(record.policy(), 10, 1, greedy=True)
+    assert line == f"{LABEL} seed 0: {returns.mean():.4g}, from {returns.min():.4g} to {returns.max():.4g}"
 
 
-def test_evaluate_tells_who_lied(runs):
+def test_evaluate_names_records_that_are_not_reproduced(runs):
     record = next(records.find(runs))
-    about = record.about
-    about["result"]["scores"] = [score + 400 for score in about["result"]["scores"]]
-    (record.folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    metadata = record.metadata
+    metadata["result"]["returns"] = [r + 400 for r in metadata["result"]["returns"]]
+    (record.folder / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     result = pgcourse("evaluate", runs)
     assert result.exit_code == 1
     assert [line.rpartition(" ")[2] for line in result.stdout.splitlines()[:2]] == ["DISAGREES", "agrees"]
-    assert result.stderr == "Error: 1 of 2 runs do not play as recorded\n"
+    assert result.stderr == "Error: 1 of 2 policies do not reproduce their recorded returns\n"
 
 
 def test_evaluate_does_not_average_over_different_things(runs):
-    """An interquartile mean of one recipe's runs with other settings, or of two recipes', would be the mean of apples and pears."""
+    """An interquartile mean over runs of different recipes or settings would mean nothing."""
     _, second = records.find(runs)
-    about = second.about | {"changed": {"batch_size": 501, "eta": 0.02}}
-    (second.folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    metadata = second.metadata | {"overrides": {"batch_size": 501, "eta": 0.02}}
+    (second.folder / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     assert "interquartile mean" not in said("evaluate", runs, "--episodes", 5)
 
 
@@ -252,7 +276,7 @@ def test_evaluate_takes_a_recipe_for_its_records():
     ]
 
 
-def film_in(path):
+def frames_in(path):
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     result = subprocess.run(command, capture_output=True, check=True)
     [(width, height)] = set(
@@ -264,24 +288,24 @@ def film_in(path):
 
 
 @pytest.mark.parametrize("greedy", [False, True])
-def test_watch_writes_a_film_of_the_episode(runs, tmp_path, greedy):
-    options = ["--seed", 1, "--episode", 3, "--to", tmp_path / "film.mp4", *(["--greedy"] if greedy else [])]
-    assert said("watch", runs, *options) == f"Wrote {tmp_path / 'film.mp4'}\n"
+def test_watch_writes_a_video_of_the_episode(runs, tmp_path, greedy):
+    options = ["--seed", 1, "--episode", 3, "--to", tmp_path / "video.mp4", *(["--greedy"] if greedy else [])]
+    assert said("watch", runs, *options) == f"Wrote {tmp_path / 'video.mp4'}\n"
     record = list(records.find(runs))[1]
-    frames = list(recipes.get(NAME).task.film(recipes.actor(record.policy(), 3, greedy=greedy), 3))
-    about, shown = film_in(tmp_path / "film.mp4")
-    assert "Video: h264" in about
-    assert " 50 fps" in about
+    frames = list(recipes.get(NAME).task.render_episode(recipes.actor(record.policy(), 3, greedy=greedy), 3))
+    log, shown = frames_in(tmp_path / "video.mp4")
+    assert "Video: h264" in log
+    assert " 50 fps" in log
     assert shown.shape == np.shape(frames)
     assert all(
         np.abs(was.astype(int) - now).mean() < 3 for was, now in zip(frames, shown, strict=True)
     )  # lossy
-    assert not (tmp_path / ".film.mp4.part").exists()
+    assert not (tmp_path / ".video.mp4.part").exists()
 
 
-def test_watch_without_a_screen_writes_a_film_named_after_the_run(runs, tmp_path):
+def test_watch_without_a_screen_writes_a_video_named_after_the_run(runs, tmp_path):
     assert said("watch", runs, "--seed", 1) == "Wrote reinforce-cartpole-1.mp4\n"
-    assert len(film_in(tmp_path / "reinforce-cartpole-1.mp4")[1])
+    assert len(frames_in(tmp_path / "reinforce-cartpole-1.mp4")[1])
 
 
 def test_watch_opens_a_window_where_there_is_a_screen(runs, tmp_path, monkeypatch):
@@ -293,7 +317,7 @@ def test_watch_opens_a_window_where_there_is_a_screen(runs, tmp_path, monkeypatc
 def test_watch_says_so_where_the_screen_cannot_be_used(runs, monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("SDL_VIDEODRIVER", "nonsense")
-    assert re.match(r"no window can be opened: nonsense not available; .*film", error("watch", runs))
+    assert re.match(r"no window can be opened: nonsense not available; .*video", error("watch", runs))
 
 
 def test_plot_draws_the_curves_and_their_labels_within_the_picture(runs, tmp_path):
@@ -307,8 +331,8 @@ def test_plot_draws_the_curves_and_their_labels_within_the_picture(runs, tmp_pat
 
 def test_plot_writes_other_formats_and_several_lines(runs, tmp_path):
     other = shutil.copytree(next(records.find(runs)).folder, tmp_path / "other")
-    about = json.loads((other / "run.json").read_text(encoding="utf-8")) | {"changed": {"eta": 0.5}}
-    (other / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    metadata = json.loads((other / "run.json").read_text(encoding="utf-8")) | {"overrides": {"eta": 0.5}}
+    (other / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     said("plot", runs, other, "--to", "curves.svg")
     text = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert f"<!-- {LABEL} -->" in text
@@ -342,9 +366,9 @@ def test_plot_writes_other_formats_and_several_lines(runs, tmp_path):
         (["run", NAME, "--set", "eta=fast"], "eta must be of type float, as its default .*, got 'fast'"),
         (["run", NAME, "--set", "eta=0.1,,0.2"], "eta must be of type float, as its default .*, got ''"),
         (["run", NAME, "--seeds", "0"], "seeds must be at least 1, .*"),
-        (["run", NAME, "--jobs", "-1"], "jobs must be at least 1, got -1"),
-        (["run", NAME, "--jobs", "0"], "jobs must be at least 1, got 0"),
-        (["run", NAME, "--every", "0"], "every must be at least 1, got 0"),
+        (["run", NAME, "--n-jobs", "-1"], "n_jobs must be a whole number of at least 1, got -1"),
+        (["run", NAME, "--n-jobs", "0"], "n_jobs must be a whole number of at least 1, got 0"),
+        (["run", NAME, "--checkpoint-interval", "0"], "checkpoint_interval must be at least 1, got 0"),
         (["run", NAME, "--steps", "0"], "steps must be a positive number, got 0"),
         (
             ["run", NAME, "--steps", "5", "--episodes", "5"],
@@ -363,13 +387,16 @@ def test_mistakes_are_one_line(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "--episodes", "1"], "n_episodes must be at least 2, got 1"),
-        (["evaluate", "--episodes", "0", "--greedy"], "n_episodes must be at least 1, got 0"),
+        (["evaluate", "--episodes", "1"], "n_episodes must be a whole number of at least 2, got 1"),
+        (
+            ["evaluate", "--episodes", "0", "--greedy"],
+            "n_episodes must be (a whole number of )?at least 1, got 0",
+        ),
         (["evaluate", "--seed", "-1"], "seed must be at least 0, got -1"),
         (["evaluate", "--seed", "-1", "--greedy"], "seed must be at least 0, got -1"),
         (["watch", "--seed", "7"], "runs must hold one run with seed 7, got none"),
         (["watch", "--episode", "-1"], "seed must be at least 0, got -1"),
-        (["watch", "--to", "nowhere/film.mp4"], r".*nowhere/film.mp4.*"),
+        (["watch", "--to", "nowhere/video.mp4"], r".*nowhere/video.mp4.*"),
         (["plot", "--to", "curves.xyz"], "Format 'xyz' is not supported .*"),
         (["plot", "--to", "nowhere/curves.png"], r".*nowhere/curves.png.*"),
     ],
@@ -405,7 +432,7 @@ def test_what_failed_in_some_runs_is_told_for_each(tmp_path):
         "batch_size=200",
         "--steps",
         1000,
-        "--jobs",
+        "--n-jobs",
         1,
     )
     assert result.exit_code == 1
@@ -430,11 +457,11 @@ def test_it_runs_as_a_module_and_fails_without_a_traceback():
 
 def test_it_trains_in_several_processes(tmp_path):
     result = process(
-        "run", NAME, "--seeds", 2, "--set", "batch_size=50", "--steps", 100, "--jobs", 2, cwd=tmp_path
+        "run", NAME, "--seeds", 2, "--set", "batch_size=50", "--steps", 100, "--n-jobs", 2, cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[:-1] == [
-        f"{r.label} seed {r.seed}: {r.score:.4g} over 100 episodes, in {r.folder}"
+        f"{r.label} seed {r.seed}: {r.mean_return:.4g} over 100 episodes, in {r.folder}"
         for r in records.find("runs")
     ]
     assert [r.seed for r in records.find("runs")] == [0, 1]
@@ -487,7 +514,8 @@ def test_help_is_quick_because_nothing_heavy_is_imported(code):
 
 
 def test_listing_does_not_import_torch():
-    code = "import sys; from pgcourse.__main__ import app; app(['list'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    code = "import sys; from pgcourse.__main__ import app; app(['list'], standalone_mode=False); "
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
@@ -498,6 +526,7 @@ def parsed(line):
     """A command as it would be understood: the recipe or folder, the options. An error if it would not be."""
     name, *arguments = shlex.split(line, comments=True)
     assert name == "pgcourse"
+    arguments = [word for word in arguments if word not in ("-h", "--help")]  # which would be shown and exit
     group = typer.main.get_command(app)
     context = group.make_context("pgcourse", list(arguments))
     _, command, rest = group.resolve_command(context, arguments)
@@ -530,10 +559,8 @@ def test_help_of_every_command_has_an_example_of_it(command):
 @pytest.mark.parametrize(("where", "line"), list(examples()))
 def test_every_command_that_is_shown_exists_as_do_its_recipe_and_settings(where, line):
     command, options = parsed(line.replace("RECIPE", NAME))
-    shown = options.get("recipe"), options.get("what")
-    for name in [
-        name for what in shown if what for name in (what if isinstance(what, list | tuple) else [what])
-    ]:
+    shown = [options.get("recipe"), options.get("source"), *(options.get("sources") or [])]
+    for name in filter(None, shown):
         if "/" in name:
             recipes.get(name.removeprefix("runs/").partition(" ")[0])
     if command == "run":

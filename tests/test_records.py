@@ -1,5 +1,6 @@
-"""What is recorded is found, checked by playing it again, and says where it comes from. At the end: every record that ships."""
+"""Records are found, replayed, and say where they come from. At the end: every record that ships."""
 
+import dataclasses
 import json
 import os
 import platform
@@ -18,18 +19,28 @@ from pgcourse.environments.tasks import Task
 from pgcourse.environments.worlds import access_control
 from pgcourse.experiments import checkpoints, recipes, records, sweeps
 from pgcourse.experiments.records import Record
-from pgcourse.maths.statistics import band, iqm
+from pgcourse.experiments.settings import format_value
+from pgcourse.maths.statistics import bootstrap_band, iqm
 from pgcourse.networks.policies import SoftmaxPolicy
 
 ROOT = Path(__file__).parents[1]
-NAME, CHANGED = "reinforce/cartpole", {"batch_size": 501}
+NAME, OVERRIDES = "reinforce/cartpole", {"batch_size": 501}
 SHIPPED = list(records.find())
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    sweeps.run(NAME, seeds=3, settings=CHANGED, steps=4000, every=2000, folder=folder, jobs=1, progress=False)
+    sweeps.run(
+        NAME,
+        seeds=3,
+        settings=OVERRIDES,
+        steps=4000,
+        checkpoint_interval=2000,
+        folder=folder,
+        n_jobs=1,
+        progress=False,
+    )
     return folder
 
 
@@ -40,15 +51,15 @@ def record(runs, tmp_path):
     return Record(shutil.copytree(first.folder, tmp_path / "run"))
 
 
-def rewritten(record, **about):
-    """The run with another run.json: its entries replaced, or taken out where None."""
-    kept = {name: value for name, value in (record.about | about).items() if value is not None}
-    (record.folder / "run.json").write_text(json.dumps(kept), encoding="utf-8")
+def rewritten(record, **changes):
+    """The run with another run.json: its entries replaced, or removed where None."""
+    metadata = {name: value for name, value in (record.metadata | changes).items() if value is not None}
+    (record.folder / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     return Record(record.folder)
 
 
-def scored(record, scores):
-    return rewritten(record, result=record.about["result"] | {"scores": list(scores)})
+def with_returns(record, returns):
+    return rewritten(record, result=record.metadata["result"] | {"returns": list(returns)})
 
 
 def balancing():
@@ -64,7 +75,7 @@ def balancing():
 
 
 def test_finished_runs_are_found_by_name_and_settings(runs):
-    loaded = records.load(NAME, runs, **CHANGED)
+    loaded = records.load(NAME, runs, **OVERRIDES)
     assert [record.seed for record in loaded] == [0, 1, 2]
     assert [str(record.folder) for record in loaded] == [
         record.folder.as_posix() for record in records.find(str(runs))
@@ -72,8 +83,8 @@ def test_finished_runs_are_found_by_name_and_settings(runs):
     for record in loaded:
         assert record.finished
         assert record.label == "reinforce/cartpole batch_size=501"
-        assert record.scores.shape == (100,)
-        assert record.score == record.scores.mean()
+        assert record.returns.shape == (100,)
+        assert record.mean_return == record.returns.mean()
         assert repr(record) == f"Record({str(record.folder)!r})"
 
 
@@ -83,55 +94,55 @@ def test_runs_are_found_in_order_of_settings_and_seed(record, tmp_path):
         rewritten(
             Record(shutil.copytree(record.folder, tmp_path / "many" / str(i))),
             recipe=name,
-            changed=changed,
+            overrides=changed,
             seed=seed,
         )
-    assert [(r.name, r.changed, r.seed) for r in records.find(tmp_path / "many")] == wanted
+    assert [(r.name, r.overrides, r.seed) for r in records.find(tmp_path / "many")] == wanted
 
 
 def test_a_recorded_run_says_what_it_was_made_with(record):
-    about = record.about
-    assert about["settings"] == recipes.get(NAME).defaults | CHANGED
-    assert (about["budget"], about["every"]) == ([4000, "steps"], 2000)
-    [session] = about["sessions"]
+    metadata = record.metadata
+    assert metadata["settings"] == recipes.get(NAME).defaults | OVERRIDES
+    assert (metadata["budget"], metadata["checkpoint_interval"]) == ([4000, "steps"], 2000)
+    [session] = metadata["sessions"]
     assert session.pop("began")[:2] == "20"
     assert session == records.provenance()
 
 
 def test_the_curve_is_what_training_reported(record):
-    curve, result = record.curve(), record.about["result"]
+    curve, result = record.curve(), record.metadata["result"]
     assert (np.diff(curve["n_steps"]) > 0).all()
     assert [curve[name][-1] for name in ("n_updates", "n_steps", "n_episodes")] == [
         result[n] for n in ("n_updates", "n_steps", "n_episodes")
     ]
-    steps, scores = record.evaluations()
+    steps, means = record.evaluations()
     assert steps[0] == 0
-    assert len(steps) == len(scores) == 3  # before training, at 2,000 and at the end
+    assert len(steps) == len(means) == 3  # before training, at 2,000 and at the end
     assert steps[-1] == curve["n_steps"][-1]
 
 
-def test_the_policy_plays_as_recorded(record):
-    verdict = record.verify()
-    assert verdict.agrees
-    assert verdict.recorded == record.score
-    assert verdict.low < verdict.played - verdict.recorded < verdict.high
-    played = recipes.get(NAME).evaluate(record.policy(), 100, seed=1)
-    assert verdict.played == played.mean()
-    assert str(verdict).startswith(
-        f"recorded {record.score:.4g}, played again {played.mean():.4g}, difference "
+def test_the_replayed_policy_agrees_with_its_record(record):
+    check = record.verify()
+    assert check.agrees
+    assert check.recorded == record.mean_return
+    assert check.low < check.replayed - check.recorded < check.high
+    replayed = recipes.get(NAME).evaluate(record.policy(), 100, seed=1)
+    assert check.replayed == replayed.mean()
+    assert str(check).startswith(
+        f"recorded {record.mean_return:.4g}, replayed {replayed.mean():.4g}, difference "
     )
-    assert str(verdict).endswith(": agrees")
+    assert str(check).endswith(": agrees")
 
 
-def test_other_scores_than_the_policys_are_found_out(record):
+def test_returns_of_another_policy_are_detected(record):
     """Half as much again, some 50 more by the pole's steps: ten standard errors."""
-    verdict = scored(record, 2 * record.scores).verify()
-    assert not verdict.agrees
-    assert str(verdict).endswith(": DISAGREES")
+    check = with_returns(record, 2 * record.returns).verify()
+    assert not check.agrees
+    assert str(check).endswith(": DISAGREES")
 
 
-def test_another_policy_than_the_recorded_one_is_found_out(record):
-    """Noise instead of weights plays for some 10 to 25 steps, this policy twice as long."""
+def test_a_policy_of_other_returns_is_detected(record):
+    """With noise as weights an episode has some 10 to 25 steps, with this policy twice as many."""
     policy = record.policy()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -142,35 +153,35 @@ def test_another_policy_than_the_recorded_one_is_found_out(record):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_verdict_is_students(record, seed):
+def test_the_replay_check_is_students_t_test(record, seed):
     rng = np.random.default_rng(seed)
     n, m = rng.integers(2, 40, size=2)
-    record = scored(record, rng.normal(rng.uniform(20, 60), rng.uniform(1, 30), m))
-    played = recipes.get(NAME).evaluate(record.policy(), int(n), seed)
-    verdict, oracle = record.verify(int(n), seed), stats.ttest_ind(played, record.scores)
-    assert verdict.p == pytest.approx(oracle.pvalue, rel=1e-9)
-    assert (verdict.low, verdict.high) == pytest.approx(oracle.confidence_interval(0.95), rel=1e-9)
-    assert (verdict.played, verdict.recorded) == pytest.approx(
-        (played.mean(), record.scores.mean()), rel=1e-12
+    record = with_returns(record, rng.normal(rng.uniform(20, 60), rng.uniform(1, 30), m))
+    replayed = recipes.get(NAME).evaluate(record.policy(), int(n), seed)
+    check, oracle = record.verify(int(n), seed), stats.ttest_ind(replayed, record.returns)
+    assert check.p == pytest.approx(oracle.pvalue, rel=1e-9)
+    assert (check.low, check.high) == pytest.approx(oracle.confidence_interval(0.95), rel=1e-9)
+    assert (check.replayed, check.recorded) == pytest.approx(
+        (replayed.mean(), record.returns.mean()), rel=1e-12
     )
 
 
 def test_a_few_lucky_episodes_are_no_disagreement(record):
     """One in four falls over, and by chance, one in ten, none of eight does."""
     checkpoints.save_weights(record.folder / "policy.safetensors", balancing())
-    assert scored(record, [500] * 75 + [10] * 25).verify(8).agrees
-    assert not scored(record, [500] * 25 + [10] * 75).verify(20).agrees
+    assert with_returns(record, [500] * 75 + [10] * 25).verify(8).agrees
+    assert not with_returns(record, [500] * 25 + [10] * 75).verify(20).agrees
 
 
-def test_scores_that_do_not_vary_must_be_equal(record):
+def test_returns_that_do_not_vary_must_be_equal(record):
     checkpoints.save_weights(record.folder / "policy.safetensors", balancing())
-    verdict = scored(record, [500] * 5).verify(5)
-    assert verdict == (500, 500, 0, 0, 1)
-    assert verdict.agrees
-    verdict = scored(record, [499] * 5).verify(5)
-    assert verdict == (499, 500, 1, 1, 0)
-    assert not verdict.agrees
-    assert scored(record, [499, 501] * 5).verify(5).agrees  # one that varies is enough for an interval
+    check = with_returns(record, [500] * 5).verify(5)
+    assert check == (500, 500, 0, 0, 1)
+    assert check.agrees
+    check = with_returns(record, [499] * 5).verify(5)
+    assert check == (499, 500, 1, 1, 0)
+    assert not check.agrees
+    assert with_returns(record, [499, 501] * 5).verify(5).agrees  # one that varies is enough for an interval
 
 
 def test_half_precision_is_enough(record):
@@ -180,49 +191,55 @@ def test_half_precision_is_enough(record):
     assert (record.folder / "policy.safetensors").stat().st_size < 2 * sum(w.size for w in weights) + 1000
 
 
-def test_greedy_play_is_recorded_from_the_same_beginnings(record):
-    """A policy that never hesitates has drawn the same actions; the young one has not."""
-    assert record.greedy.shape == record.scores.shape
-    assert (record.greedy != record.scores).any()
-    fresh = sweeps._own_seed(record.seed, -1)
-    assert (recipes.get(NAME).evaluate(record.policy(), 100, fresh, greedy=True) == record.greedy).all()
-    assert (recipes.get(NAME).evaluate(record.policy(), 100, fresh) == record.scores).all()
-    result = {name: value for name, value in record.about["result"].items() if name != "greedy"}
-    with pytest.raises(ValueError, match=r"run\.json holds no greedy in its result$"):
-        _ = rewritten(record, result=result).greedy
+def test_greedy_returns_are_recorded_from_the_same_initial_states(record):
+    """An almost deterministic policy draws its most probable actions; a partially trained one does not."""
+    assert record.greedy_returns.shape == record.returns.shape
+    assert (record.greedy_returns != record.returns).any()
+    fresh = sweeps._evaluation_seed(record.seed, -1)
+    assert (
+        recipes.get(NAME).evaluate(record.policy(), 100, fresh, greedy=True) == record.greedy_returns
+    ).all()
+    assert (recipes.get(NAME).evaluate(record.policy(), 100, fresh) == record.returns).all()
+    result = {name: value for name, value in record.metadata["result"].items() if name != "greedy_returns"}
+    with pytest.raises(ValueError, match=r"run\.json holds no greedy_returns in its result$"):
+        _ = rewritten(record, result=result).greedy_returns
 
 
-def test_a_policy_kept_on_the_way_is_found_by_its_steps(record):
-    assert record.kept() == []
+def test_a_policy_saved_during_training_is_found_by_its_steps(record):
+    assert record.policy_steps() == []
     other = SoftmaxPolicy(4, 2, seed=9)
     checkpoints.save_weights(record.folder / "policy-000002016.safetensors", other)
     checkpoints.save_weights(record.folder / "policy-000000000.safetensors", balancing())
-    assert record.kept() == [0, 2016]
+    assert record.policy_steps() == [0, 2016]
     assert torch.equal(record.policy(2016).layers[0].weight, other.layers[0].weight.half().float())
     assert not torch.equal(record.policy().layers[0].weight, record.policy(2016).layers[0].weight)
     with pytest.raises(
-        ValueError, match=r"^n_steps must be one of \[0, 2016\], where the policy was kept, got 7$"
+        ValueError, match=r"^n_steps must be one of \[0, 2016\], where the policy was saved, got 7$"
     ):
         record.policy(7)
 
 
-def test_an_unfinished_run_is_found_but_not_loaded_and_has_no_score(record, tmp_path):
+def test_an_unfinished_run_is_found_but_not_loaded_and_has_no_returns(record, tmp_path):
     record = rewritten(record, result=None)
     (record.folder / "policy.safetensors").unlink()
     assert not record.finished
     assert [r.folder for r in records.find(tmp_path)] == [record.folder]
     assert len(record.curve()["n_steps"])
-    message = (
-        f"^{record.folder} holds a run that has not finished; go on with: pgcourse resume {record.folder}$"
-    )
-    for call in (lambda: record.scores, lambda: record.greedy, lambda: record.score, record.verify):
+    advice = f"continue it with: pgcourse resume {record.folder}"
+    message = f"^{record.folder} holds a run that has not finished; {advice}$"
+    for call in (
+        lambda: record.returns,
+        lambda: record.greedy_returns,
+        lambda: record.mean_return,
+        record.verify,
+    ):
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(
         ValueError,
         match=f"^there is no record of reinforce/cartpole batch_size=501 in {tmp_path}; there are none$",
     ):
-        records.load(NAME, tmp_path, **CHANGED)
+        records.load(NAME, tmp_path, **OVERRIDES)
 
 
 def test_load_names_what_there_is_instead(runs):
@@ -230,7 +247,7 @@ def test_load_names_what_there_is_instead(runs):
         (lambda: records.load(NAME, runs), NAME),
         (lambda: records.load("nothing/here", runs), "nothing/here"),
         (lambda: records.load(NAME, runs, batch_size=502), f"{NAME} batch_size=502"),
-        (lambda: records.load(NAME, runs, **CHANGED, eta=0.5), f"{NAME} batch_size=501 eta=0.5"),
+        (lambda: records.load(NAME, runs, **OVERRIDES, eta=0.5), f"{NAME} batch_size=501 eta=0.5"),
     ]:
         with pytest.raises(
             ValueError, match=f"^there is no record of {wanted} in {runs}; there are {NAME} batch_size=501$"
@@ -260,7 +277,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
             lambda text, name=name: json.dumps(
                 {key: value for key, value in json.loads(text).items() if key != name}
             )
-            for name in ("recipe", "seed", "changed", "settings", "budget", "every")
+            for name in ("recipe", "seed", "overrides", "settings", "budget", "checkpoint_interval")
         ],
     ],
 )
@@ -286,7 +303,7 @@ def test_bytes_that_are_no_text_are_damage(record):
         lambda text: text[:-30],  # torn in the middle of the last row
         lambda text: text[:-3],  # or of its last number
         lambda text: text.replace("\n0,", "\nzero,"),
-        lambda text: text.replace(",score,", ",scores,"),
+        lambda text: text.replace(",eval_return,", ",returns,"),
         lambda text: text.partition("\n")[2],  # no names
         lambda text: text.replace("\n", "\n\n"),
         lambda text: "\x00" * 100,
@@ -310,7 +327,7 @@ def test_a_missing_curve_or_policy_is_named(record):
 
 def test_weights_of_another_network_are_named(record):
     path = record.folder / "policy.safetensors"
-    checkpoints.save_weights(path, SoftmaxPolicy(4, 2, 32))
+    checkpoints.save_weights(path, SoftmaxPolicy(4, 2, (32,)))
     with pytest.raises(
         ValueError, match=rf"^{path} must hold weights layers.0.bias of shape \(64,\), got \(32,\)"
     ):
@@ -339,33 +356,35 @@ def test_a_run_of_a_recipe_that_is_gone_is_named(record):
     ):
         rewritten(record, recipe="reinforce/cartpoles").verify()
     with pytest.raises(ValueError, match=r"^reinforce/cartpole has no setting 'momentum'"):
-        rewritten(record, changed={"momentum": 0.9}).policy()
+        rewritten(record, overrides={"momentum": 0.9}).policy()
 
 
 def test_verify_needs_two_episodes(record):
-    with pytest.raises(ValueError, match=r"^n_episodes must be at least 2, got 1$"):
+    with pytest.raises(ValueError, match=r"^n_episodes must be a whole number of at least 2, got 1$"):
         record.verify(1)
     with pytest.raises(ValueError, match=r"^seed must be at least 0, got -1$"):
         record.verify(seed=-1)
 
 
-def recipe_now(monkeypatch, builder):
-    """Let the recipe be another one: as it was recorded it had ``eta=0.5, batch_size=4``."""
-    monkeypatch.setitem(recipes.RECIPES, NAME, recipes.get(NAME)._replace(builder=builder))
+def recipe_now(monkeypatch, defaults):
+    """Let the recipe have other defaults: as it was recorded it had ``eta=0.5, batch_size=4``."""
+    recipe = dataclasses.replace(recipes.get(NAME))
+    recipe.__dict__["defaults"] = defaults  # where the cached property has them
+    monkeypatch.setitem(recipes.RECIPES, NAME, recipe)
 
 
 @pytest.mark.parametrize(
-    ("builder", "stale"),
+    ("defaults", "changed"),
     [
-        (lambda task, seed, *, eta=0.5, batch_size=4: None, []),
-        (lambda task, seed, *, batch_size=4, eta=0.5: None, []),
-        (lambda task, seed, *, eta=0.25, batch_size=4: None, ["eta: 0.5 recorded, 0.25 now"]),
-        (lambda task, seed, *, eta=0.5, batch_size=8: None, []),  # this run has its own
-        (lambda task, seed, *, eta=0.5, batch_size=4, clip=False: None, ["clip: None recorded, False now"]),
-        (lambda task, seed, *, batch_size=4: None, ["eta: 0.5 recorded, None now"]),
-        (lambda task, seed, *, eta=0.5: None, ["batch_size: 501 recorded, None now"]),
+        ({"eta": 0.5, "batch_size": 4}, []),
+        ({"batch_size": 4, "eta": 0.5}, []),
+        ({"eta": 0.25, "batch_size": 4}, ["eta: 0.5 recorded, 0.25 now"]),
+        ({"eta": 0.5, "batch_size": 8}, []),  # this run has its own
+        ({"eta": 0.5, "batch_size": 4, "clip": False}, ["clip: None recorded, False now"]),
+        ({"batch_size": 4}, ["eta: 0.5 recorded, None now"]),
+        ({"eta": 0.5}, ["batch_size: 501 recorded, None now"]),
         (
-            lambda task, seed, *, rate=0.5: None,
+            {"rate": 0.5},
             [
                 "batch_size: 501 recorded, None now",
                 "eta: 0.5 recorded, None now",
@@ -374,26 +393,34 @@ def recipe_now(monkeypatch, builder):
         ),
     ],
 )
-def test_a_record_is_stale_when_the_recipes_settings_are_others(record, monkeypatch, builder, stale):
-    record = rewritten(record, settings={"eta": 0.5, "batch_size": 501}, changed={"batch_size": 501})
-    recipe_now(monkeypatch, builder)
-    assert record.stale() == stale
+def test_settings_of_the_recipe_that_have_changed_since_are_named(record, monkeypatch, defaults, changed):
+    record = rewritten(record, settings={"eta": 0.5, "batch_size": 501}, overrides={"batch_size": 501})
+    recipe_now(monkeypatch, defaults)
+    assert record.changed_settings() == changed
 
 
-def test_a_fresh_record_is_not_stale(record):
-    assert record.stale() == []
+def test_in_a_new_record_no_setting_has_changed(record):
+    assert record.changed_settings() == []
 
 
 def test_bands_are_those_of_the_evaluations(runs, record):
     found = records.bands(records.find(runs))
     assert list(found) == ["reinforce/cartpole batch_size=501"]
-    oracle = band([r.evaluations() for r in records.find(runs)])
+    oracle = bootstrap_band([r.evaluations() for r in records.find(runs)])
     np.testing.assert_array_equal(found["reinforce/cartpole batch_size=501"], oracle)
-    other = rewritten(record, changed={})
+    other = rewritten(record, overrides={})
     found = records.bands([other, *records.find(runs)])
     assert list(found) == [NAME, "reinforce/cartpole batch_size=501"]
-    steps, scores = other.evaluations()
-    np.testing.assert_array_equal(found[NAME], [steps, scores, scores, scores])  # one run has no width
+    steps, means = other.evaluations()
+    np.testing.assert_array_equal(found[NAME], [steps, means, means, means])  # one run has no width
+
+
+def test_overrides_that_are_tuples_are_found_and_labelled_as_on_the_command_line(record, tmp_path):
+    rewritten(record, overrides={"hidden_sizes": [8, 4]})
+    [found] = records.load(NAME, tmp_path, hidden_sizes=(8, 4))
+    assert found.label == "reinforce/cartpole hidden_sizes=8x4"
+    with pytest.raises(ValueError, match=r"no record of reinforce/cartpole hidden_sizes=8x8 in .*=8x4$"):
+        records.load(NAME, tmp_path, hidden_sizes=(8, 8))
 
 
 # Where it comes from
@@ -434,8 +461,9 @@ def repository(folder):
 
 
 def commit(folder, **environment):
-    """What the copy of the package in a folder says in a process of its own."""
-    code = "import pgcourse; from pgcourse.records import provenance; print(pgcourse.__file__); print(provenance()['commit'])"
+    """The commit that the copy of the package in a folder finds, in a process of its own."""
+    code = "import pgcourse; from pgcourse.experiments.records import provenance as p; "
+    code += "print(pgcourse.__file__, p()['commit'])"
     options = {
         "cwd": folder,
         "env": os.environ | environment,
@@ -474,14 +502,14 @@ def test_a_commit_has_a_plus_when_a_module_is_changed_or_new(tmp_path):
     git(checkout, "commit", "-q", "-m", "second")
     head = git(checkout, "rev-parse", "HEAD")
     (checkout / "notes.py").touch()  # no part of the package
-    (checkout / "pgcourse" / "records" / "run.json").touch()  # what the runs themselves leave
+    (checkout / "pgcourse" / "experiments" / "records" / "run.json").touch()  # what the runs themselves leave
     assert commit(checkout) == head
     new = checkout / "pgcourse" / "extra" / "new.py"
     new.parent.mkdir()
     new.touch()
     assert commit(checkout) == f"{head}+"
     new.unlink()
-    with (checkout / "pgcourse" / "pong.py").open("a") as file:
+    with (checkout / "pgcourse" / "environments" / "pong.py").open("a") as file:
         file.write("# changed\n")
     assert commit(checkout) == f"{head}+"
     git(checkout, "add", ".")
@@ -529,27 +557,29 @@ def test_five_seeds_of_cartpole_are_shipped():
 
 
 shipped = pytest.mark.parametrize(
-    "record", SHIPPED, ids=lambda record: record.folder.relative_to(records.SHIPPED).as_posix()
+    "record", SHIPPED, ids=lambda record: record.folder.relative_to(records.RECORDS_DIR).as_posix()
 )
 
 
 @shipped
 def test_a_shipped_record_is_finished_and_of_the_recipe_as_it_is(record):
     assert record.finished
-    assert record.stale() == []
+    assert record.changed_settings() == []
     recipe = recipes.get(record.name)
-    assert record.about["budget"] == [recipe.steps, "steps"]
-    assert record.about["every"] == recipe.every
-    for scores in (record.scores, record.greedy):
-        assert np.isfinite(scores).sum() == len(scores) == sweeps.N_EPISODES
-    assert record.changed == {n: v for n, v in record.about["settings"].items() if v != recipe.defaults[n]}
+    assert record.metadata["budget"] == [recipe.steps, "steps"]
+    assert record.metadata["checkpoint_interval"] == recipe.checkpoint_interval
+    for returns in (record.returns, record.greedy_returns):
+        assert np.isfinite(returns).sum() == len(returns) == sweeps.N_FINAL_EVAL_EPISODES
+    assert record.overrides == {
+        n: v for n, v in record.metadata["settings"].items() if v != recipe.defaults[n]
+    }
 
 
 @shipped
 def test_a_shipped_record_was_made_from_a_commit(record):
-    """Whoever checks it out has the code that made it."""
-    assert record.about["sessions"]
-    for session in record.about["sessions"]:
+    """Which has the code that made it."""
+    assert record.metadata["sessions"]
+    for session in record.metadata["sessions"]:
         assert len(session["commit"]) == 40
         assert set(session["commit"]) <= set("0123456789abcdef")
         assert session["versions"].keys() == set(records.VERSIONS)
@@ -557,42 +587,41 @@ def test_a_shipped_record_was_made_from_a_commit(record):
 
 @shipped
 def test_a_shipped_curve_is_complete(record):
-    curve, result, every = record.curve(), record.about["result"], record.about["every"]
-    amount, unit = record.about["budget"]
+    curve, result, interval = (
+        record.curve(),
+        record.metadata["result"],
+        record.metadata["checkpoint_interval"],
+    )
+    amount, unit = record.metadata["budget"]
     assert unit == "steps"
     assert (np.diff(curve["n_steps"]) > 0).all()
     assert curve["n_steps"][-1] >= amount > curve["n_steps"][-2]
     assert [curve[name][-1] for name in ("n_updates", "n_steps", "n_episodes")] == [
         result[n] for n in ("n_updates", "n_steps", "n_episodes")
     ]
-    steps, scores = record.evaluations()
+    steps, means = record.evaluations()
     assert steps[0] == 0
     assert steps[-1] == curve["n_steps"][-1]
-    assert (np.unique(steps // every) == np.arange(amount // every + 1)).all()  # judged at every checkpoint
-    assert np.isfinite(scores).all()
+    assert (np.unique(steps // interval) == np.arange(amount // interval + 1)).all()  # at every checkpoint
+    assert np.isfinite(means).all()
 
 
 @shipped
 def test_a_shipped_record_lies_in_its_place_and_nothing_beside_it(record):
-    changed = ",".join(f"{name}={value}" for name, value in record.changed.items())
-    assert record.folder == records.SHIPPED / record.name / changed / f"seed-{record.seed}"
-    kept = {f"policy-{n_steps:09d}.safetensors" for n_steps in record.kept()}
-    assert {path.name for path in record.folder.iterdir()} == {
-        "run.json",
-        "curve.csv",
-        "policy.safetensors",
-    } | kept
+    texts = (f"{name}={format_value(value)}" for name, value in record.overrides.items())
+    assert record.folder == records.RECORDS_DIR / record.name / ",".join(texts) / f"seed-{record.seed}"
+    saved = {f"policy-{n_steps:09d}.safetensors" for n_steps in record.policy_steps()}
+    files = {"run.json", "curve.csv", "policy.safetensors"} | saved
+    assert {path.name for path in record.folder.iterdir()} == files
 
 
 @shipped
-def test_a_shipped_policy_plays_as_recorded(record):
-    """A true record is called a lie once in a million."""
+def test_a_shipped_policy_agrees_with_its_record(record):
+    """A true record fails once in a million. A game of Pong takes its time, and so does a robot."""
     task = recipes.get(record.name).task
-    quick = type(task) is Task and "mujoco" not in str(
-        task.spec.entry_point
-    )  # a game of Pong takes its time, and so does a robot
-    verdict = record.verify(100 if quick else 8)
-    assert verdict.agrees, verdict
+    quick = type(task) is Task and "mujoco" not in str(task.spec.entry_point)
+    check = record.verify(100 if quick else 8)
+    assert check.agrees, check
 
 
 @pytest.mark.parametrize(
@@ -626,52 +655,41 @@ def test_a_shipped_policy_plays_as_recorded(record):
 def test_recorded_policies_are_as_good_as_the_book_says(name, n_seeds, least):
     found = records.load(name)
     assert len(found) == n_seeds
-    assert iqm([record.score for record in found]) >= least
+    assert iqm([record.mean_return for record in found]) >= least
 
 
 def test_ten_pendulums_of_ten_swing_up():
-    assert min(record.score for record in records.load("ddpg/pendulum")) > -200
+    assert min(record.mean_return for record in records.load("ddpg/pendulum")) > -200
 
 
-def test_recorded_queues_earn_within_one_per_cent_of_the_best_there_is():
-    """Exactly: of the policies, not of what they happened to be paid."""
-    world = access_control()
-    _, best = world.best_average()
+def test_recorded_access_control_is_within_one_per_cent_of_the_optimum():
+    """Exactly: of the policies, not of the rewards in some episodes."""
+    mdp = access_control()
+    _, optimal = mdp.policy_iteration()
     found = records.load("actor-critic/access-control")
     assert len(found) == 10
-    assert (
-        iqm([world.average(record.policy().w.detach().numpy()).r_bar for record in found])
-        >= 0.99 * best.r_bar
-    )
+    r_bars = [mdp.average_reward(record.policy().w.detach().numpy()).r_bar for record in found]
+    assert iqm(r_bars) >= 0.99 * optimal.r_bar
 
 
-COMPARED = list(records.find(records.COMPARED))
-BUDGETS = {
-    "settings": 300_000,
-    "credits": 300_000,
-    "critics": 200_000,
-    "horizons": 200_000,
-    "layers": 3_000_000,
-}
-BUDGETS |= {"parts": 10_000, "knobs": 10_000, "double": 50_000}
-BUDGETS |= {
-    "dqn/cartpole": 100_000,
-    "actor-critic/cartpole": 300_000,
-    "reinforce/cartpole": 300_000,
-}  # in ten
-BUDGETS |= {"dqn/acrobot": 100_000, "actor-critic/acrobot": 200_000, "reinforce/acrobot": 200_000}
-BUDGETS |= {"dqn/pong": 600_000, "actor-critic/pong": 600_000}
+COMPARISONS = list(records.find(records.COMPARISONS_DIR))
+BUDGETS = {"settings": 300_000, "returns": 300_000, "critics": 200_000, "discounts": 200_000}
+BUDGETS |= {"layers": 3_000_000, "ablations": 10_000, "hyperparameters": 10_000, "double-pendulum": 50_000}
+SAMPLE_EFFICIENCY = {"dqn": 100_000, "actor-critic": 300_000, "reinforce": 300_000}
+SAMPLE_EFFICIENCY = {f"{name}/cartpole": steps for name, steps in SAMPLE_EFFICIENCY.items()}
+SAMPLE_EFFICIENCY |= {"dqn/acrobot": 100_000, "actor-critic/acrobot": 200_000, "reinforce/acrobot": 200_000}
+SAMPLE_EFFICIENCY |= {"dqn/pong": 600_000, "actor-critic/pong": 600_000}
 
 
 def seeds(folder):
     groups = {}
-    for record in records.find(records.COMPARED / folder):
+    for record in records.find(records.COMPARISONS_DIR / folder):
         groups.setdefault(record.label, []).append(record.seed)
     return groups
 
 
 def test_settings_are_compared_over_three_seeds_and_one_at_a_time():
-    assert all(len(record.changed) == 1 for record in records.find(records.COMPARED / "settings"))
+    assert all(len(record.overrides) == 1 for record in records.find(records.COMPARISONS_DIR / "settings"))
     groups = seeds("settings")
     assert len(groups) >= 8
     assert all(group == [0, 1, 2] for group in groups.values()), groups
@@ -680,85 +698,94 @@ def test_settings_are_compared_over_three_seeds_and_one_at_a_time():
 @pytest.mark.parametrize(
     ("name", "n_ways", "n_seeds"), [("reinforce/cartpole", 6, 10), ("reinforce/pong", 5, 5)]
 )
-def test_ways_of_crediting_are_compared_and_nothing_else(name, n_ways, n_seeds):
-    groups = {label: group for label, group in seeds("credits").items() if label.split()[0] == name}
+def test_weights_of_the_score_are_compared_and_nothing_else(name, n_ways, n_seeds):
+    groups = {label: group for label, group in seeds("returns").items() if label.split()[0] == name}
     assert len(groups) == n_ways
     assert all(group == list(range(n_seeds)) for group in groups.values()), groups
-    changed = {setting for record in records.find(records.COMPARED / "credits") for setting in record.changed}
-    assert changed == {"credit", "gamma", "baseline", "standardize"}
+    changed = {
+        setting
+        for record in records.find(records.COMPARISONS_DIR / "returns")
+        for setting in record.overrides
+    }
+    assert changed == {"return_fn", "gamma", "baseline", "standardize"}
 
 
 @pytest.mark.parametrize(
-    ("folder", "changed", "n_fields"),
-    [("critics", {"eta", "eta_critic"}, 25), ("horizons", {"gamma", "lam"}, 20), ("layers", {"n_layers"}, 1)],
+    ("folder", "changed", "n_points"),
+    [
+        ("critics", {"eta", "eta_critic"}, 25),
+        ("discounts", {"gamma", "lam"}, 20),
+        ("layers", {"hidden_sizes"}, 1),
+    ],
 )
-def test_actor_critics_are_compared_field_by_field_over_three_seeds(folder, changed, n_fields):
+def test_actor_critics_are_compared_over_grids_and_three_seeds(folder, changed, n_points):
     groups = seeds(folder)
-    assert len(groups) == n_fields
+    assert len(groups) == n_points
     assert all(group == [0, 1, 2] for group in groups.values()), groups
     assert {
-        setting for record in records.find(records.COMPARED / folder) for setting in record.changed
+        setting for record in records.find(records.COMPARISONS_DIR / folder) for setting in record.overrides
     } == changed
 
 
 @pytest.mark.parametrize(
-    ("folder", "n_ways", "n_seeds"), [("parts", 4, 5), ("knobs", 25, 3), ("double", 1, 5)]
+    ("folder", "n_ways", "n_seeds"),
+    [("ablations", 4, 5), ("hyperparameters", 25, 3), ("double-pendulum", 1, 5)],
 )
-def test_ddpg_is_compared_with_itself_but_for_a_part_or_a_knob(folder, n_ways, n_seeds):
+def test_ddpg_is_compared_with_td3_ablations_and_other_hyperparameters(folder, n_ways, n_seeds):
     groups = seeds(folder)
     assert len(groups) == n_ways
     assert all(group == list(range(n_seeds)) for group in groups.values()), groups
     rates = {"eta", "eta_critic"}
-    assert all(
-        len(record.changed) == 1 or set(record.changed) == rates
-        for record in records.find(records.COMPARED / folder)
-    )
+    for record in records.find(records.COMPARISONS_DIR / folder):
+        one_change = len(record.overrides) == 1 or set(record.overrides) == rates
+        assert one_change or record.label == "td3/pendulum"
 
 
-def test_who_is_compared_with_dqn_is_judged_as_often_and_has_as_large_a_network():
-    """Five learners on two tasks, ten seeds each; and on Pong two, five seeds each, beside REINFORCE's runs from elsewhere."""
-    groups = seeds("ten")
+def test_algorithms_compared_with_dqn_are_evaluated_as_often_and_have_equal_networks():
+    """Five algorithms on two tasks, ten seeds each; two on Pong, five seeds each, beside REINFORCE's runs."""
+    groups = seeds("sample-efficiency")
     assert len(groups) == 5 + 5 + 2
     assert all(group == list(range(5 if "/pong" in label else 10)) for label, group in groups.items()), groups
-    found = [*records.find(records.COMPARED / "ten"), *records.load("reinforce/pong")]
-    bodies = {"cartpole": (64, 2), "acrobot": (64, 1), "pong": (200, None)}
+    found = [*records.find(records.COMPARISONS_DIR / "sample-efficiency"), *records.load("reinforce/pong")]
+    hidden = {"cartpole": [64, 64], "acrobot": [64], "pong": 200}
     for record in found:
-        task, settings = record.name.split("/")[1], record.about["settings"]
-        assert record.about["every"] == (50_000 if task == "pong" else 5000)
-        assert (settings["n_hidden"], settings.get("n_layers")) == bodies[task]
+        task, settings = record.name.split("/")[1], record.metadata["settings"]
+        assert record.metadata["checkpoint_interval"] == (50_000 if task == "pong" else 5000)
+        assert settings["hidden_size" if task == "pong" else "hidden_sizes"] == hidden[task]
 
 
 @pytest.mark.parametrize(
-    "record", COMPARED, ids=lambda record: record.folder.relative_to(records.COMPARED).as_posix()
+    "record", COMPARISONS, ids=lambda record: record.folder.relative_to(records.COMPARISONS_DIR).as_posix()
 )
 def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
     assert record.finished
-    assert record.stale() == []
-    folder = record.folder.relative_to(records.COMPARED).parts[0]
-    assert record.about["budget"] == [BUDGETS[record.name if folder == "ten" else folder], "steps"]
-    assert all(len(session["commit"]) == 40 for session in record.about["sessions"])
+    assert record.changed_settings() == []
+    folder = record.folder.relative_to(records.COMPARISONS_DIR).parts[0]
+    steps = SAMPLE_EFFICIENCY[record.name] if folder == "sample-efficiency" else BUDGETS[folder]
+    assert record.metadata["budget"] == [steps, "steps"]
+    assert all(len(session["commit"]) == 40 for session in record.metadata["sessions"])
     assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv"}
 
 
-def test_slopes_are_of_a_newborn_and_of_the_policies_that_were_kept():
-    slopes = json.loads((records.COMPARED / "slopes.json").read_text("utf-8"))
-    assert list(dict.fromkeys(row["n_steps"] for row in slopes["rows"])) == [
+def test_gradient_noise_is_of_an_untrained_policy_and_of_the_saved_ones():
+    noise = json.loads((records.COMPARISONS_DIR / "gradient_noise.json").read_text("utf-8"))
+    assert list(dict.fromkeys(row["n_steps"] for row in noise["rows"])) == [
         0,
-        *records.load("reinforce/pong")[0].kept(),
+        *records.load("reinforce/pong")[0].policy_steps(),
     ]
-    assert len(slopes["made"]["commit"]) == 40
+    assert len(noise["made"]["commit"]) == 40
 
 
-@pytest.mark.parametrize(("name", "n_rows"), [("memories", 20), ("optimism", 10)])
-def test_what_critics_imagine_is_measured_over_five_seeds(name, n_rows):
-    about = json.loads((records.COMPARED / f"{name}.json").read_text("utf-8"))
-    assert len(about["rows"]) == n_rows
-    assert {row["seed"] for row in about["rows"]} == set(range(5))
-    assert len(about["made"]["commit"]) == 40
+@pytest.mark.parametrize(("name", "n_rows"), [("offline", 20), ("overestimation", 10)])
+def test_predicted_returns_are_measured_over_five_seeds(name, n_rows):
+    result = json.loads((records.COMPARISONS_DIR / f"{name}.json").read_text("utf-8"))
+    assert len(result["rows"]) == n_rows
+    assert {row["seed"] for row in result["rows"]} == set(range(5))
+    assert len(result["made"]["commit"]) == 40
 
 
-def test_every_task_of_ddpg_has_been_planned_and_no_plan_is_worse_than_chance():
-    tasks = json.loads((records.COMPARED / "planner.json").read_text("utf-8"))["tasks"]
+def test_every_task_of_ddpg_has_a_plan_that_is_better_than_chance():
+    tasks = json.loads((records.COMPARISONS_DIR / "planner.json").read_text("utf-8"))["tasks"]
     assert set(tasks) == {record.name for record in SHIPPED if record.name.startswith("ddpg/")}
     for name, played in tasks.items():
         assert np.mean(played["plan"]) > np.mean(played["random"]), name

@@ -1,6 +1,7 @@
-"""Sweeps in real processes that are killed, interrupted, out of room or many at once, against the same runs left in peace."""
+"""Sweeps in processes that are killed, interrupted, out of space or many, against undisturbed runs."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -29,50 +30,40 @@ resource = pytest.importorskip(
 )
 
 WAIT = 120  # seconds, for anything; on a busy machine nothing here takes a quarter of that
-SETTINGS = {"eta": 0.0005, "gamma": 0.95, "batch_size": 200, "n_hidden": 8, "n_envs": 8, "standardize": True}
-LONG = {"settings": SETTINGS, "steps": 10_000, "every": 2_000}  # about a second, with 5 checkpoints
-SHORT = {"steps": 100, "every": 100, "progress": False, "jobs": 1}
+SETTINGS = {"eta": 0.0005, "gamma": 0.95, "batch_size": 200, "hidden_sizes": "8", "standardize": True}
+LONG = {"settings": SETTINGS, "steps": 10_000, "checkpoint_interval": 2_000}  # a second, with 5 checkpoints
+SHORT = {"steps": 100, "checkpoint_interval": 100, "progress": False, "n_jobs": 1}
 FILES = ["curve.csv", "policy.safetensors", "run.json"]
 
 
 def command(folder, *more):
     sets = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
-    return [
-        "run",
-        "reinforce/cartpole",
-        "--steps",
-        10_000,
-        "--every",
-        2_000,
-        *sets,
-        "--folder",
-        folder,
-        *more,
-    ]
+    budget = ["--steps", 10_000, "--checkpoint-interval", 2_000]
+    return ["run", "reinforce/cartpole", *budget, *sets, "--folder", folder, *more]
 
 
 @contextlib.contextmanager
 def processes():
     """Give a function that starts a process, with a group of its own; see that nothing is left of any."""
-    started = []
+    children = []
 
     def start(*words, program=("-m", "pgcourse"), **options):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         heed = signal.signal(
             signal.SIGINT, signal.default_int_handler
         )  # where pytest is in the background, children would ignore Ctrl-C
-        started.append(
+        children.append(
             subprocess.Popen(
                 [sys.executable, *program, *map(str, words)], start_new_session=True, **(pipes | options)
             )
         )
         signal.signal(signal.SIGINT, heed)
-        return started[-1]
+        return children[-1]
 
     try:
         yield start
     finally:
-        for process in started:
+        for process in children:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate(timeout=WAIT)
@@ -113,7 +104,7 @@ def meanwhile(look):
 
 
 def end(process):
-    """Wait for a process to end; return its exit code, what it wrote, and whether some of its group are left."""
+    """Wait for a process to end; return its exit code, its output, and whether others of its group live."""
     out, err = process.communicate(timeout=WAIT)
     limit = time.monotonic() + 20
     while (
@@ -130,10 +121,10 @@ def belongs(group, process):
         return False
 
 
-def begun(folder):
-    """The folders of runs that have a checkpoint and no result."""
+def started(folder):
+    """The folders of unfinished runs that have a checkpoint."""
     return sorted(
-        {p.parent for p in Path(folder).rglob("checkpoint-*.safetensors")}
+        {p.parent for p in Path(folder).rglob("checkpoint-*.pt")}
         - {r.folder for r in find(folder) if r.finished}
     )
 
@@ -146,10 +137,10 @@ def outcome(record):
     assert (np.diff(curve["n_steps"]) > 0).all()
     rows = [line.split(",") for line in (record.folder / "curve.csv").read_text().splitlines()]
     clock = rows[0].index("seconds")
-    about = {name: value for name, value in record.about.items() if name != "sessions"}
-    about["result"] = {name: value for name, value in about["result"].items() if name != "seconds"}
+    metadata = {name: value for name, value in record.metadata.items() if name != "sessions"}
+    metadata["result"] = {name: value for name, value in metadata["result"].items() if name != "seconds"}
     return (
-        about,
+        metadata,
         [row[:clock] + row[clock + 1 :] for row in rows],
         (record.folder / "policy.safetensors").read_bytes(),
     )
@@ -160,16 +151,21 @@ def outcomes(folder):
 
 
 @pytest.fixture(scope="module")
-def peace(tmp_path_factory):
-    """Three runs that nothing happened to."""
+def undisturbed_runs(tmp_path_factory):
+    """Three runs that nothing happens to."""
     return sweeps.run(
-        "reinforce/cartpole", seeds=3, **LONG, jobs=1, progress=False, folder=tmp_path_factory.mktemp("peace")
+        "reinforce/cartpole",
+        seeds=3,
+        **LONG,
+        n_jobs=1,
+        progress=False,
+        folder=tmp_path_factory.mktemp("undisturbed"),
     )
 
 
 @pytest.fixture(scope="module")
-def expected(peace):
-    results = [outcome(record) for record in peace]
+def expected(undisturbed_runs):
+    results = [outcome(record) for record in undisturbed_runs]
     assert len(results[0][1]) > 30
     assert len({policy for _, _, policy in results}) == 3
     return results
@@ -183,9 +179,9 @@ def no_workers_are_left():
     get_reusable_executor().shutdown(kill_workers=True)
 
 
-def test_killed_and_called_again_it_ends_as_if_never_killed(tmp_path, start, expected):
+def test_killed_and_called_again_it_ends_as_if_not_killed(tmp_path, start, expected):
     process = start(*command(tmp_path))
-    until(lambda: begun(tmp_path), process)
+    until(lambda: started(tmp_path), process)
     process.kill()
     assert process.wait(WAIT) == -signal.SIGKILL
     [record] = find(tmp_path)
@@ -195,14 +191,14 @@ def test_killed_and_called_again_it_ends_as_if_never_killed(tmp_path, start, exp
     assert not some_left
     assert str(record.folder) in out
     assert outcomes(tmp_path) == expected[:1]
-    assert [len(record.about["sessions"]) for record in find(tmp_path)] == [2]
+    assert [len(record.metadata["sessions"]) for record in find(tmp_path)] == [2]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_after_ctrl_c_it_says_how_to_go_on_and_leaves_no_process(tmp_path, start, expected, jobs):
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_after_ctrl_c_it_says_how_to_continue_and_leaves_no_process(tmp_path, start, expected, n_jobs):
     folder = tmp_path / "My Runs"  # capitals and a blank must survive
-    process = start(*command(folder, "--seeds", jobs, "--jobs", jobs))
-    until(lambda: begun(folder), process)
+    process = start(*command(folder, "--seeds", n_jobs, "--n-jobs", n_jobs))
+    until(lambda: started(folder), process)
     os.killpg(process.pid, signal.SIGINT)
     code, _, err, some_left = end(process)
     assert code == 130
@@ -210,29 +206,30 @@ def test_after_ctrl_c_it_says_how_to_go_on_and_leaves_no_process(tmp_path, start
     for word in ("Traceback", "leaked", "Warning", "Exception"):
         assert word not in err
     said = re.split("[\r\n]+", err.rstrip())[-1]
-    assert re.fullmatch(r"Stopped.*\. Go on with the same call, or with: pgcourse resume .*", said)
+    assert re.fullmatch(r"Stopped.*\. Continue with the same call, or with: pgcourse resume .*", said)
     program, verb, where = shlex.split(said.partition("or with: ")[2])
     assert (program, verb) == ("pgcourse", "resume")
-    if jobs == 1:
+    if n_jobs == 1:
         assert re.match(
-            rf"Stopped at step [\d,]+; the last checkpoint is {checkpoints.latest(begun(folder)[0])}\.", said
+            rf"Stopped at step [\d,]+; the last checkpoint is {checkpoints.latest(started(folder)[0])}\.",
+            said,
         )
-        assert [outcome(record) for record in sweeps.resume(where, jobs=1, progress=False)] == expected[:1]
+        assert [outcome(record) for record in sweeps.resume(where, n_jobs=1, progress=False)] == expected[:1]
     else:
-        assert Path(where) in begun(folder)[0].parents
+        assert Path(where) in started(folder)[0].parents
 
 
 def test_if_it_is_killed_with_workers_the_same_call_waits_for_what_they_still_do(tmp_path, start, expected):
-    """One worker is killed too: its run is taken over, while that of the other, if it has begun, is waited for."""
-    process = start(*command(tmp_path, "--seeds", 2, "--jobs", 2))
-    [folder, *_] = until(lambda: begun(tmp_path), process)
+    """One worker is killed too: its run is continued, and the other's, if it has begun, is waited for."""
+    process = start(*command(tmp_path, "--seeds", 2, "--n-jobs", 2))
+    [folder, *_] = until(lambda: started(tmp_path), process)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait(WAIT)
     holder(folder, workers).kill()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* is being run by another process; waiting for it")
-        sweeps.run("reinforce/cartpole", seeds=2, **LONG, jobs=1, progress=False, folder=tmp_path)
+        warnings.filterwarnings("ignore", "another process is working in .*; waiting for it")
+        sweeps.run("reinforce/cartpole", seeds=2, **LONG, n_jobs=1, progress=False, folder=tmp_path)
     assert outcomes(tmp_path) == expected[:2]
 
 
@@ -241,11 +238,11 @@ def test_two_that_are_started_at_once_make_one_record(tmp_path, start, expected)
     assert [code for code, *_ in ends] == [0, 0]
     assert ends[0][1] == ends[1][1] != ""
     assert outcomes(tmp_path) == expected[:1]
-    assert [len(record.about["sessions"]) for record in find(tmp_path)] == [1]
+    assert [len(record.metadata["sessions"]) for record in find(tmp_path)] == [1]
 
 
 def holder(folder, processes):
-    """The one of some processes that has the lock of a run: it keeps it open, while the others look at it for a moment now and then."""
+    """Return the process that has the lock of a run: it holds it open, others only look at it briefly."""
     for _ in range(1000):
         have = [
             p
@@ -259,7 +256,7 @@ def holder(folder, processes):
 
 
 def test_in_parallel_it_comes_out_the_same(tmp_path, expected, capsys):
-    sweeps.run("reinforce/cartpole", seeds=3, **LONG, jobs=2, folder=tmp_path)
+    sweeps.run("reinforce/cartpole", seeds=3, **LONG, n_jobs=2, folder=tmp_path)
     assert outcomes(tmp_path) == expected
     out, err = capsys.readouterr()
     assert out == ""
@@ -267,21 +264,27 @@ def test_in_parallel_it_comes_out_the_same(tmp_path, expected, capsys):
     assert "3/3 runs" in err
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_policies_that_are_kept_change_nothing_and_are_those_that_were_judged(tmp_path, expected, jobs):
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_saved_policies_change_nothing_and_are_those_that_were_evaluated(tmp_path, expected, n_jobs):
     """The last is the one that came out, in fewer bits; the others differ from it and from each other."""
     for record, undisturbed in zip(
         sweeps.run(
-            "reinforce/cartpole", seeds=3, **LONG, keep=True, jobs=jobs, progress=False, folder=tmp_path
+            "reinforce/cartpole",
+            seeds=3,
+            **LONG,
+            save_policies=True,
+            n_jobs=n_jobs,
+            progress=False,
+            folder=tmp_path,
         ),
         expected,
         strict=True,
     ):
-        judged, _ = record.evaluations()
-        assert record.kept() == judged.tolist()
+        steps, _ = record.evaluations()
+        assert record.policy_steps() == steps.tolist()
         policies = [
             np.concatenate([w.detach().numpy().ravel() for w in record.policy(n).parameters()])
-            for n in [*record.kept(), None]
+            for n in [*record.policy_steps(), None]
         ]
         first, *_, last, final = policies
         np.testing.assert_allclose(last, final, rtol=2**-4, atol=2**-10)
@@ -292,32 +295,38 @@ def test_policies_that_are_kept_change_nothing_and_are_those_that_were_judged(tm
         assert outcome(record) == undisturbed
 
 
-def test_a_policy_is_judged_by_as_many_episodes_as_wanted(tmp_path):
-    [record] = sweeps.run("reinforce/cartpole", **SHORT, settings=SETTINGS, judge=3, folder=tmp_path)
-    assert len(record.scores) == 3
+def test_a_policy_is_evaluated_on_as_many_episodes_as_given(tmp_path):
+    [record] = sweeps.run(
+        "reinforce/cartpole", **SHORT, settings=SETTINGS, n_eval_episodes=3, folder=tmp_path
+    )
+    assert len(record.returns) == 3
     total = record.evaluations()[1][-1] * 3  # of three whole numbers, whose mean the curve rounds
     assert total == pytest.approx(round(total), abs=0.01)
 
 
-def test_after_many_that_are_done_the_rest_is_done_in_parallel(tmp_path, peace):
+def test_after_many_finished_runs_the_rest_is_done_in_parallel(tmp_path, undisturbed_runs):
     """Joblib, left alone, may put what follows on quick tasks into one batch, for one worker."""
     for seed in range(40):
-        folder = tmp_path / peace[0].folder.parent.relative_to(peace[0].folder.parents[3]) / f"seed-{seed}"
-        shutil.copytree(peace[0].folder, folder)
-        (folder / "run.json").write_text(json.dumps(peace[0].about | {"seed": seed}))
+        folder = (
+            tmp_path
+            / undisturbed_runs[0].folder.parent.relative_to(undisturbed_runs[0].folder.parents[3])
+            / f"seed-{seed}"
+        )
+        shutil.copytree(undisturbed_runs[0].folder, folder)
+        (folder / "run.json").write_text(json.dumps(undisturbed_runs[0].metadata | {"seed": seed}))
     at_once = set()
-    with meanwhile(lambda: at_once.add(len(begun(tmp_path)))):
-        sweeps.run("reinforce/cartpole", seeds=44, **LONG, jobs=2, progress=False, folder=tmp_path)
+    with meanwhile(lambda: at_once.add(len(started(tmp_path)))):
+        sweeps.run("reinforce/cartpole", seeds=44, **LONG, n_jobs=2, progress=False, folder=tmp_path)
     assert max(at_once) == 2
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_if_some_runs_fail_the_others_are_finished_first(tmp_path, jobs):
-    """One setting is not allowed; with the other, weights leave the numbers there are."""
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_if_some_runs_fail_the_others_are_finished_first(tmp_path, n_jobs):
+    """One setting is not allowed; with another, the weights overflow."""
     call = (
         {"settings": {"eta": [-1, 0.001, 1e39]}, "seeds": 2, "folder": tmp_path}
         | SHORT
-        | {"steps": 5000, "jobs": jobs}
+        | {"steps": 5000, "n_jobs": n_jobs}
     )
     for _ in range(2):
         with pytest.raises(RuntimeError) as error:
@@ -333,59 +342,72 @@ def test_if_some_runs_fail_the_others_are_finished_first(tmp_path, jobs):
         )
         assert f"\n{failed[3]}" in str(error.value)
         finished = [record for record in find(tmp_path) if record.finished]
-        assert [(record.changed, record.seed) for record in finished] == [
+        assert [(record.overrides, record.seed) for record in finished] == [
             ({"eta": 0.001}, 0),
             ({"eta": 0.001}, 1),
         ]
         for record in finished:
             outcome(record)
     with pytest.raises(RuntimeError, match=r"^4 of 6 runs failed:\n"):
-        sweeps.resume(tmp_path, jobs=jobs, progress=False)
+        sweeps.resume(tmp_path, n_jobs=n_jobs, progress=False)
 
 
 def test_if_a_worker_is_killed_it_is_an_error_and_the_same_call_does_the_rest(tmp_path, expected):
     call = {"seeds": 2, **LONG, "progress": False, "folder": tmp_path}
 
     def kill():
-        for folder in begun(tmp_path):
+        for folder in started(tmp_path):
             holder(folder, psutil.Process().children(recursive=True)).kill()
             return True
 
-    message = "a worker process was killed, perhaps for want of memory; the same call does the rest"
+    message = "a worker process was killed, perhaps for lack of memory; the same call does the rest"
     with meanwhile(kill), pytest.raises(RuntimeError, match=message):
-        sweeps.run("reinforce/cartpole", jobs=2, **call)
-    sweeps.run("reinforce/cartpole", jobs=1, **call)
+        sweeps.run("reinforce/cartpole", n_jobs=2, **call)
+    sweeps.run("reinforce/cartpole", n_jobs=1, **call)
     assert outcomes(tmp_path) == expected[:2]
 
 
 def test_every_combination_runs_once_and_not_again(tmp_path):
     default = recipes.get("reinforce/cartpole").defaults
-    tried = {"n_hidden": [8, str(default["n_hidden"])], "eta": default["eta"], "batch_size": (50, 60)}
-    call = {"seeds": [3, 0, 3], "settings": tried, "folder": tmp_path} | SHORT
+    grid = {"hidden_sizes": [(8,), "64"], "eta": default["eta"], "batch_size": [50, 60]}
+    call = {"seeds": [3, 0, 3], "settings": grid, "folder": tmp_path} | SHORT
     done = sweeps.run("reinforce/cartpole", **call)
-    assert [(r.changed, r.seed) for r in done] == [
-        (changed | {"batch_size": size}, seed)
-        for changed in ({"n_hidden": 8}, {})
+    assert default["hidden_sizes"] == [64]
+    assert [(r.overrides, r.seed) for r in done] == [
+        (overrides | {"batch_size": size}, seed)
+        for overrides in ({"hidden_sizes": [8]}, {})
         for size in (50, 60)
         for seed in (3, 0)
     ]
-    assert done[0].folder == tmp_path / "reinforce/cartpole/batch_size=50,n_hidden=8/seed-3"
+    assert done[0].folder == tmp_path / "reinforce/cartpole/batch_size=50,hidden_sizes=8/seed-3"
     assert done[-1].folder == tmp_path / "reinforce/cartpole/batch_size=60/seed-0"
     assert len(list(find(tmp_path))) == 8
     for record in done:
         outcome(record)
-        assert record.about["settings"] == default | record.changed
-        assert len(record.scores) == sweeps.N_EPISODES
-        assert [list(session) for session in record.about["sessions"]] == [
+        assert record.metadata["settings"] == default | record.overrides
+        assert len(record.returns) == sweeps.N_FINAL_EVAL_EPISODES
+        assert [list(session) for session in record.metadata["sessions"]] == [
             ["began", "commit", "versions", "python", "processor"]
         ]
     files = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()}
     again = sweeps.run("reinforce/cartpole", **call)
-    assert [r.about for r in again] == [r.about for r in done]
-    assert [r.about for r in sweeps.resume(tmp_path, jobs=1, progress=False)] == [
-        r.about for r in find(tmp_path)
+    assert [r.metadata for r in again] == [r.metadata for r in done]
+    assert [r.metadata for r in sweeps.resume(tmp_path, n_jobs=1, progress=False)] == [
+        r.metadata for r in find(tmp_path)
     ]
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+def test_a_list_spans_a_grid_and_a_tuple_is_one_value(tmp_path):
+    for sizes in ((8, 4), "8x4", ["8x4"], [(8, 4)], [[8, 4]]):
+        call = {"settings": {"hidden_sizes": sizes}, "folder": tmp_path} | SHORT
+        [record] = sweeps.run("reinforce/cartpole", **call)
+        assert record.label == "reinforce/cartpole hidden_sizes=8x4"
+        assert record.folder == tmp_path / "reinforce/cartpole/hidden_sizes=8x4/seed-0"
+        assert record.metadata["settings"]["hidden_sizes"] == record.overrides["hidden_sizes"] == [8, 4]
+    assert len(list(find(tmp_path))) == 1
+    with pytest.raises(ValueError, match="hidden_sizes must be sizes such as 64, one for each layer, got 8"):
+        sweeps.run("reinforce/cartpole", settings={"hidden_sizes": [8, 4]}, folder=tmp_path)
 
 
 def test_the_recipes_own_settings_have_a_folder_without_a_name(tmp_path):
@@ -393,9 +415,9 @@ def test_the_recipes_own_settings_have_a_folder_without_a_name(tmp_path):
         "reinforce/cartpole", seeds=np.arange(1, 2), steps=np.int64(50), progress=False, folder=tmp_path
     )
     assert record.folder == tmp_path / "reinforce/cartpole/seed-1"
-    assert record.changed == {}
-    assert record.about["budget"] == [50, "steps"]
-    assert record.about["every"] == recipes.get("reinforce/cartpole").every
+    assert record.overrides == {}
+    assert record.metadata["budget"] == [50, "steps"]
+    assert record.metadata["checkpoint_interval"] == recipes.get("reinforce/cartpole").checkpoint_interval
 
 
 def test_what_it_left_when_killed_after_the_result_is_cleared_by_the_next_call(tmp_path):
@@ -411,7 +433,7 @@ def test_what_it_left_when_killed_after_the_result_is_cleared_by_the_next_call(t
     [
         ({"steps": 200}, r"budget \[100, 'steps'\], not \[200, 'steps'\]"),
         ({"steps": None, "episodes": 100}, r"budget \[100, 'steps'\], not \[100, 'episodes'\]"),
-        ({"every": 50}, "every 100, not 50"),
+        ({"checkpoint_interval": 50}, "checkpoint_interval 100, not 50"),
     ],
 )
 def test_a_folder_holds_a_run_with_one_budget(tmp_path, other, message):
@@ -432,52 +454,50 @@ class Disturbed(Task):
         super().__init__("CartPole-v1")
         self.at, self.happen, self.n_evaluations = at, happen, 0
 
-    def play(self, act, n_episodes, seed):
+    def evaluate(self, act, n_episodes, seed):
         self.n_evaluations += 1
-        if self.at == (self.n_evaluations if n_episodes < sweeps.N_EPISODES else "end"):
+        if self.at == (self.n_evaluations if n_episodes < sweeps.N_FINAL_EVAL_EPISODES else "end"):
             self.happen()
-        return super().play(act, n_episodes, seed)
+        return super().evaluate(act, n_episodes, seed)
 
 
 @contextlib.contextmanager
 def disturbed(monkeypatch, at, happen):
     with monkeypatch.context() as patch:
-        patch.setitem(
-            recipes.RECIPES,
-            "reinforce/cartpole",
-            recipes.get("reinforce/cartpole")._replace(task=Disturbed(at, happen)),
-        )
+        recipe = recipes.get("reinforce/cartpole")
+        disturbed_recipe = dataclasses.replace(recipe, task=Disturbed(at, happen))
+        patch.setitem(recipes.RECIPES, "reinforce/cartpole", disturbed_recipe)
         yield
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux's limits on another process")
-def test_when_the_disk_becomes_full_the_command_says_so_and_with_room_goes_on(tmp_path, start, expected):
+def test_when_the_disk_becomes_full_the_command_says_so_and_with_space_continues(tmp_path, start, expected):
     process = start(*command(tmp_path))
-    until(lambda: begun(tmp_path), process)
+    until(lambda: started(tmp_path), process)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (500, 500))
     code, out, err, _ = end(process)
-    [folder] = begun(tmp_path)
+    [folder] = started(tmp_path)
     assert (code, out) == (1, "")
     assert "Traceback" not in err
-    assert re.search(rf"Error: .*\[Errno 27\] File too large; .* whole: '{folder}/.*'\n$", err, re.DOTALL)
-    assert checkpoints.load(checkpoints.latest(folder))["now"]["n_steps"] >= 2000
-    sweeps.run("reinforce/cartpole", **LONG, jobs=1, progress=False, folder=tmp_path)
+    assert re.search(rf"Error: .*\[Errno 27\] File too large; .* complete: '{folder}/.*'\n$", err, re.DOTALL)
+    assert checkpoints.load(checkpoints.latest(folder))["counters"]["n_steps"] >= 2000
+    sweeps.run("reinforce/cartpole", **LONG, n_jobs=1, progress=False, folder=tmp_path)
     assert outcomes(tmp_path) == expected[:1]
 
 
 @pytest.mark.parametrize(
     ("at", "n_bytes", "message", "n_checkpoints"),
     [
-        (2, 1000, "what was written before is whole: '{}/checkpoint-0000000..\\.safetensors'", 0),
-        (3, 500, "rows up to the last checkpoint are whole: '{}/curve\\.csv'", 1),
-        (3, 3000, "what was written before is whole: '{}/checkpoint-0000000..\\.safetensors'", 1),
-        ("end", 500, "what was written before is whole: '{}/run\\.json'", 2),
+        (2, 1000, "what was written before is complete: '{}/checkpoint-0000000..\\.pt'", 0),
+        (3, 500, "rows up to the last checkpoint are complete: '{}/curve\\.csv'", 1),
+        (3, 3000, "what was written before is complete: '{}/checkpoint-0000000..\\.pt'", 1),
+        ("end", 500, "what was written before is complete: '{}/run\\.json'", 2),
     ],
 )
 def test_whatever_is_being_written_when_the_disk_is_full_nothing_is_lost(
     tmp_path, monkeypatch, expected, at, n_bytes, message, n_checkpoints
 ):
-    call = LONG | {"jobs": 1, "progress": False, "folder": tmp_path}
+    call = LONG | {"n_jobs": 1, "progress": False, "folder": tmp_path}
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill():
@@ -490,10 +510,8 @@ def test_whatever_is_being_written_when_the_disk_is_full_nothing_is_lost(
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     [record] = find(tmp_path)
     assert re.search(message.format(record.folder), str(error.value))
-    there = sorted(record.folder.glob("*.safetensors"))
-    assert [checkpoints.load(path).keys() for path in there if path.name != "policy.safetensors"] == [
-        {"algorithm", "now"}
-    ] * n_checkpoints
+    found = [checkpoints.load(path).keys() for path in record.folder.glob("*.pt")]
+    assert found == [{"algorithm", "counters"}] * n_checkpoints
     assert not list(record.folder.glob(".*.part"))
     sweeps.run("reinforce/cartpole", **call)
     assert outcomes(tmp_path) == expected[:1]
@@ -502,7 +520,7 @@ def test_whatever_is_being_written_when_the_disk_is_full_nothing_is_lost(
 @contextlib.contextmanager
 def unwritable(folder):
     folder.chmod(0o555)
-    root = os.geteuid() == 0  # who may write everywhere, so that someone else must try
+    root = os.geteuid() == 0  # root may write everywhere
     try:
         if root:
             os.seteuid(65534)
@@ -514,7 +532,7 @@ def unwritable(folder):
 
 
 def test_where_it_may_not_write_it_says_so_and_loses_nothing(monkeypatch, expected):
-    call = LONG | {"jobs": 1, "progress": False}
+    call = LONG | {"n_jobs": 1, "progress": False}
 
     def stop():
         raise KeyboardInterrupt
@@ -529,7 +547,7 @@ def test_where_it_may_not_write_it_says_so_and_loses_nothing(monkeypatch, expect
         assert not list(folder.iterdir())
         with (
             disturbed(monkeypatch, 3, stop),
-            pytest.raises(KeyboardInterrupt, match=r"^stopped at step 4,.* Go on with the same call"),
+            pytest.raises(KeyboardInterrupt, match=r"^stopped at step 4,.* Continue with the same call"),
         ):
             sweeps.run("reinforce/cartpole", **call, folder=folder)
         [record] = find(folder)
@@ -544,12 +562,12 @@ def test_where_it_may_not_write_it_says_so_and_loses_nothing(monkeypatch, expect
         assert outcomes(folder) == expected[:1]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_folder_that_is_a_file_is_an_error(tmp_path, jobs):
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_folder_that_is_a_file_is_an_error(tmp_path, n_jobs):
     path = tmp_path / "file"
     path.write_text("mine")
     with pytest.raises(OSError, match=f"'{path}.*'"):
-        sweeps.run("reinforce/cartpole", seeds=2, folder=path, **(SHORT | {"jobs": jobs}))
+        sweeps.run("reinforce/cartpole", seeds=2, folder=path, **(SHORT | {"n_jobs": n_jobs}))
     with pytest.raises(ValueError, match=f"folder must hold a run, got {path}, where there is none"):
         sweeps.resume(path)
     assert path.read_text() == "mine"
@@ -609,14 +627,14 @@ def test_on_a_cluster_a_worker_is_killed_and_another_does_its_run(
 ):
     address, workers = cluster
     process = start(*command(tmp_path / "runs", "--seeds", 3, "--scheduler", address))
-    [folder, *_] = until(lambda: begun(tmp_path / "runs"), process)
+    [folder, *_] = until(lambda: started(tmp_path / "runs"), process)
     holder(folder, workers).kill()
     code, out, err, some_left = end(process)
     assert code == 0, err
     assert "Traceback" not in err
     assert not some_left
     assert outcomes(tmp_path / "runs") == expected
-    assert sum(len(record.about["sessions"]) for record in find(tmp_path / "runs")) == 4
+    assert sum(len(record.metadata["sessions"]) for record in find(tmp_path / "runs")) == 4
     assert [line.split(":")[0] for line in out.splitlines()[:-1]] == [
         f"{record.label} seed {record.seed}" for record in find(tmp_path / "runs")
     ]
@@ -638,14 +656,14 @@ def test_where_no_scheduler_listens_it_is_an_error(unreachable):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seeds": 0}, r"seeds must be at least 1, or a list of numbers from 0 on, got \[\]"),
-        ({"seeds": [0, -1]}, r"seeds must be at least 1, or a list of numbers from 0 on, got \[0, -1\]"),
-        ({"seeds": [0.5]}, r"seeds must be at least 1, or a list of numbers from 0 on, got \[0\.5\]"),
+        ({"seeds": 0}, r"seeds must be at least 1, or a list of whole numbers from 0, got \[\]"),
+        ({"seeds": [0, -1]}, r"seeds must be at least 1, or a list of whole numbers from 0, got \[0, -1\]"),
+        ({"seeds": [0.5]}, r"seeds must be at least 1, or a list of whole numbers from 0, got \[0\.5\]"),
         ({"steps": 1, "episodes": 1}, "exactly one of steps, episodes, minutes must be given, got "),
         ({"steps": -1}, "steps must be a positive number, got -1"),
-        ({"every": 0}, "every must be at least 1, got 0"),
-        ({"jobs": 0}, "jobs must be at least 1, got 0"),
-        ({"judge": 0}, "judge must be at least 1, got 0"),
+        ({"checkpoint_interval": 0}, "checkpoint_interval must be at least 1, got 0"),
+        ({"n_jobs": 0}, "n_jobs must be a whole number of at least 1, got 0"),
+        ({"n_eval_episodes": 0}, "n_eval_episodes must be a whole number of at least 1, got 0"),
         ({"settings": {"etta": 1}}, "reinforce/cartpole has no setting 'etta'; did you mean eta"),
         (
             {"settings": {"batch_size": [10, 0.5]}},

@@ -1,25 +1,44 @@
-"""State on disk, so that a kill at any moment costs no more than the work since the last checkpoint.
+"""State on disk. A process killed at any moment loses no more than its work since the last checkpoint.
 
-A file is written beside its place, flushed to the disk, and then renamed: at every moment there is the old one or the new one, whole.
-Arrays go into safetensors (https://github.com/huggingface/safetensors), which, unlike a pickle, cannot hold code; all else into its header.
+A file is written under a temporary name, flushed to the disk and then renamed. So there is always the old or
+the new one, and it is complete. No file can execute code when it is loaded: a checkpoint is written by
+``torch.save`` and read with ``weights_only=True``; weights are safetensors
+(https://github.com/huggingface/safetensors).
 """
 
+from __future__ import annotations
+
 import contextlib
-import json
+import io
 import os
+import pickle
+import zlib
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-KEPT = 2  # checkpoints in a folder: should the last be damaged from outside, there is one before it
+if TYPE_CHECKING:
+    import torch
+
+PATTERN = "checkpoint-*.pt"
+MAX_CHECKPOINTS = 2  # in a folder: if the last one is damaged, there is one before it
 
 
-def write(path: Path, data: bytes) -> None:
-    """Put data in a file, whole or not at all.
+class Network(Protocol):
+    """What has weights, such as a ``torch.nn.Module``."""
+
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state_dict: dict, /) -> object: ...
+
+
+def atomic_write(path: Path, data: bytes | memoryview) -> None:
+    """Write a file completely or not at all.
 
     Raises:
-        OSError: if that cannot be done (a full disk, no permission); what was there before still is.
+        OSError: if it cannot be written (a full disk, no permission). What was there before is unchanged.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -32,15 +51,15 @@ def write(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
-            raise OSError(
-                error.errno, f"{error.strerror}; what was written before is whole", str(path)
-            ) from error
+            reason = f"{error.strerror}; what was written before is complete"
+            raise OSError(error.errno, reason, str(path)) from error
         raise
     _flush_folder(path.parent)
 
 
 def _flush_folder(folder: Path) -> None:
-    if os.name == "posix":  # so that the new name survives a power cut; Windows cannot open a folder
+    """Make the new name survive a power cut. Windows cannot open a folder."""
+    if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -48,137 +67,117 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+class _Pickler(pickle.Pickler):
+    """Pickle what ``torch.load(weights_only=True)`` reads, and arrays as tensors that share their memory."""
+
+    def reducer_override(self, value: object):
+        import torch
+
+        if isinstance(value, np.ndarray):
+            try:  # PyTorch has no read-only tensors and no negative strides: those arrays are copied
+                return _as_array, (torch.from_numpy(np.require(value, requirements=["C", "W"])),)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"state must hold arrays of numbers, got {value.dtype}") from error
+        if isinstance(value, torch.Tensor | torch.dtype | OrderedDict) or callable(value):  # by its name
+            return NotImplemented
+        allowed = "tensors, arrays, numbers, strings, None, and dicts, lists and tuples of these"
+        raise ValueError(f"state must hold {allowed}, got {type(value).__name__}")
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    """Turn a tensor back into the array that it was. The only function that a checkpoint may name."""
+    return tensor.numpy()
+
+
 def save(path: Path, state: dict) -> None:
-    """Write nested dicts and lists of tensors, arrays, numbers, strings and None.
+    """Write tensors, arrays, numbers, strings and None, in nested dicts, lists and tuples.
 
     Raises:
         ValueError: if ``state`` holds anything else.
-        OSError: as ``write``.
     """
     import torch
-    from safetensors.torch import save as to_bytes
 
-    arrays: dict[str, torch.Tensor] = {}
-    header = json.dumps(_without_arrays(state, arrays, "state"))
-    try:
-        data = to_bytes(arrays, {"state": header})
-    except KeyError as error:
-        raise ValueError(f"state must hold arrays of a type that safetensors has, got {error}") from error
-    write(path, data)
+    buffer = io.BytesIO()
+    torch.save(state, buffer, pickle_module=SimpleNamespace(__name__=__name__, Pickler=_Pickler))
+    buffer.write(_checksum(buffer.getbuffer()))
+    atomic_write(path, buffer.getbuffer())
 
 
 def load(path: Path) -> dict:
-    """Return what ``save`` wrote.
+    """Return what ``save`` wrote, to the bit.
 
     Raises:
         ValueError: if the file is damaged or is something else.
-        OSError: if it cannot be read.
     """
-    header, arrays = _read(path)
+    import torch
+
+    data = path.read_bytes()
+    if _checksum(memoryview(data)[:-4]) != data[-4:]:
+        raise ValueError(_damage(path, "its checksum is wrong"))
     try:
-        return _with_arrays(json.loads(header["state"]), arrays)
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no checkpoint of pgcourse: {type(error).__name__}: {error}") from error
+        with torch.serialization.safe_globals([_as_array]):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception:  # whose message says how to execute the file's code
+        raise ValueError(_damage(path, "it holds something other than numbers and text")) from None
 
 
-def save_weights(path: Path, network, dtype=None) -> None:
-    """Write the network's weights in half precision, or another; as little as a policy that plays the same needs."""
+def _checksum(data: memoryview) -> bytes:
+    """Return the CRC-32 of a checkpoint, which stands in its last four bytes. PyTorch itself checks none."""
+    return zlib.crc32(data).to_bytes(4, "little")
+
+
+def _damage(path: Path, reason: str) -> str:
+    return f"{path} is damaged ({path.stat().st_size:,} bytes): {reason}"
+
+
+def save_weights(path: Path, network: Network, dtype: torch.dtype | None = None) -> None:
+    """Write the network's weights in half precision, or as another type of number."""
     import torch
     from safetensors.torch import save as to_bytes
 
-    write(
-        path,
-        to_bytes(
-            {
-                name: w.detach().to(dtype or torch.half).contiguous()
-                for name, w in network.state_dict().items()
-            }
-        ),
+    weights = network.state_dict().items()
+    atomic_write(
+        path, to_bytes({name: w.detach().to(dtype or torch.half).contiguous() for name, w in weights})
     )
 
 
-def load_weights(path: Path, network) -> None:
+def load_weights(path: Path, network: Network) -> None:
     """Give the network the weights in a file.
 
     Raises:
         ValueError: if the file is damaged, or holds weights of other names or shapes.
-        OSError: if it cannot be read.
     """
-    _, weights = _read(path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(_damage(path, str(error))) from error
     wanted = {name: tuple(w.shape) for name, w in network.state_dict().items()}
     got = {name: tuple(w.shape) for name, w in weights.items()}
     if wrong := sorted(name for name in wanted | got if wanted.get(name) != got.get(name)):
         name = wrong[0]
         raise ValueError(
-            f"{path} must hold weights {name} of shape {wanted.get(name)}, got {got.get(name)} (None: there is no such weight)"
+            f"{path} must hold weights {name} of shape {wanted.get(name)}, got {got.get(name)} "
+            "(None: there is no such weight)"
         )
     network.load_state_dict(weights)
 
 
 def latest(folder: Path) -> Path | None:
     """Return the last checkpoint in a folder, None if there is none."""
-    return max(folder.glob("checkpoint-*.safetensors"), default=None)
+    return max(folder.glob(PATTERN), default=None)
 
 
 def add(folder: Path, n_updates: int, state: dict) -> None:
     """Write a checkpoint, and remove all but the last two."""
-    save(folder / f"checkpoint-{n_updates:09d}.safetensors", state)
-    for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT]:
+    save(folder / f"checkpoint-{n_updates:09d}.pt", state)
+    for old in sorted(folder.glob(PATTERN))[:-MAX_CHECKPOINTS]:
         old.unlink()
 
 
 def clear(folder: Path) -> None:
     """Remove all checkpoints."""
-    for path in folder.glob("checkpoint-*.safetensors"):
+    for path in folder.glob(PATTERN):
         path.unlink()
-
-
-def _read(path: Path):
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({path.stat().st_size:,} bytes): {error}") from error
-
-
-def _without_arrays(state: Any, arrays: dict, where: str) -> Any:
-    """Return state as JSON can hold it, its arrays moved to ``arrays``, where they are named by their place."""
-    import torch
-
-    if isinstance(state, torch.Tensor | np.ndarray):
-        name = f"{len(arrays)} {where}"  # numbered, for the key "a.b" is not the key "b" in "a"
-        try:  # copies, for safetensors refuses memory that is shared, and PyTorch arrays that are read-only or run backwards
-            if isinstance(state, torch.Tensor):
-                arrays[name] = state.detach().clone(memory_format=torch.contiguous_format)
-                return {"tensor": name}
-            arrays[name] = torch.from_numpy(np.array(state, order="C"))
-            return {"array": name}
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{where} must hold numbers of a type that PyTorch has, got {state.dtype}"
-            ) from error
-    if isinstance(state, dict):  # as pairs, because JSON would turn keys into strings
-        if wrong := [key for key in state if not isinstance(key, str | int)]:
-            raise ValueError(f"keys of {where} must be strings or integers, got {wrong[0]!r}")
-        return {
-            "items": [[key, _without_arrays(value, arrays, f"{where}.{key}")] for key, value in state.items()]
-        }
-    if isinstance(state, list | tuple):
-        return [_without_arrays(value, arrays, f"{where}.{i}") for i, value in enumerate(state)]
-    if state is None or isinstance(state, bool | int | float | str):
-        return state
-    raise ValueError(
-        f"{where} must be a dict, list, tensor, array, number, string or None, got {type(state).__name__}"
-    )
-
-
-def _with_arrays(state: Any, arrays: dict) -> Any:
-    if isinstance(state, list):
-        return [_with_arrays(value, arrays) for value in state]
-    if not isinstance(state, dict):
-        return state
-    if "items" in state:
-        return {key: _with_arrays(value, arrays) for key, value in state["items"]}
-    return arrays[state["tensor"]] if "tensor" in state else arrays[state["array"]].numpy()

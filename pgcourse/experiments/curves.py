@@ -1,126 +1,132 @@
-"""A learning curve, in memory and on disk: a table with a row now and then, each the mean over the updates since the row before.
+"""A learning curve: a table with a row every few updates, each the mean over the updates since the last row.
 
-``n_updates``, ``n_steps``, ``n_episodes`` and ``seconds`` count from the beginning; ``return`` is the mean return of the episodes that
-ended, ``score`` that of fresh ones, where the policy was judged; the rest is what the algorithm tells of its updates.
+``n_updates``, ``n_steps``, ``n_episodes`` and ``seconds`` count from the beginning. ``return`` is the mean
+return of the training episodes that ended, ``eval_return`` that of fresh episodes where the policy was
+evaluated. The other columns are the algorithm's own metrics.
 """
+
+from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from pgcourse.experiments import checkpoints
 
 
+class Metrics(Protocol):
+    """What an update returns: steps so far, returns of the episodes that ended, and any other numbers."""
+
+    @property
+    def n_steps(self) -> int: ...
+    @property
+    def episode_returns(self) -> Collection[float]: ...
+    def _asdict(self) -> dict[str, float]: ...
+
+
 class Curve:
-    """The learning curve as it grows: in memory and, if it has a folder, on disk, row by row."""
+    """A learning curve as it grows: in memory and, if it has a folder, on disk, row by row."""
 
     def __init__(self, folder: Path | None = None):
         self.path = folder / "curve.csv" if folder else None
         if self.path:
             self.path.unlink(missing_ok=True)
         self.rows: list[dict[str, float]] = []
-        self.now: dict[str, float] = {"n_updates": 0, "n_steps": 0, "n_episodes": 0, "seconds": 0.0}
+        self.counters: dict[str, float] = {"n_updates": 0, "n_steps": 0, "n_episodes": 0, "seconds": 0.0}
         self._n_written = 0
-        self._updates: list[dict[str, float]] = []  # since the last row
-        self._returns: list[float] = []  # of the episodes since the last row
+        self._metrics: list[dict[str, float]] = []  # of each update since the last row
+        self._returns: list[float] = []  # of each episode since the last row
 
     @classmethod
-    def resumed(cls, folder: Path, now: dict[str, float]) -> "Curve":
-        """Return the curve as it was at a checkpoint. What was written after it, perhaps torn, is to be done again.
+    def resumed(cls, folder: Path, counters: Mapping[str, float]) -> Curve:
+        """Return the curve as it was at a checkpoint. Later rows, of which the last may be torn, are dropped.
 
         Raises:
-            ValueError: if rows are missing.
+            ValueError: if the row of the checkpoint is missing, or a row before it is damaged.
         """
         path = folder / "curve.csv"
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        names, *rows = text.splitlines(keepends=True) or [""]
-        rows = [row for row in rows if row.endswith("\n") and _update_of(row) <= now["n_updates"]]
-        if not rows or _update_of(rows[-1]) != now["n_updates"]:
-            raise ValueError(
-                f"{path} is damaged: it has no row of update {now['n_updates']}, where the last checkpoint is; "
-                f"delete {folder}, and training begins anew"
-            )
-        checkpoints.write(path, "".join([names, *rows]).encode())
+        header, *rows = text.splitlines(keepends=True) or [""]
+        rows = [row for row in rows if row.endswith("\n") and _n_updates(row) <= counters["n_updates"]]
+        if not rows or _n_updates(rows[-1]) != counters["n_updates"]:
+            missing = f"it has no row of update {counters['n_updates']}, where the last checkpoint is"
+            raise ValueError(f"{path} is damaged: {missing}; delete {folder} to begin again")
+        checkpoints.atomic_write(path, "".join([header, *rows]).encode())
         columns = read(path)
         curve = cls()
-        curve.path, curve.now, curve._n_written = path, dict(now), len(rows)
-        curve.rows = [
-            dict(zip(columns, row, strict=True))
-            for row in zip(*(c.tolist() for c in columns.values()), strict=True)
-        ]
+        curve.path, curve.counters, curve._n_written = path, dict(counters), len(rows)
+        table = zip(*(column.tolist() for column in columns.values()), strict=True)
+        curve.rows = [dict(zip(columns, row, strict=True)) for row in table]
         return curve
 
-    def add(self, update: Any, seconds: float) -> None:
-        """Take note of an update.
+    def add(self, metrics: Metrics, seconds: float) -> None:
+        """Add an update, which took so many seconds, to the next row.
 
         Raises:
             FloatingPointError: if one of its numbers is not finite.
         """
-        numbers = {
-            name: value for name, value in update._asdict().items() if name not in ("n_steps", "returns")
-        }
-        self.now["n_updates"] += 1
-        self.now["n_steps"] = int(update.n_steps)
-        self.now["n_episodes"] += len(update.returns)
-        self.now["seconds"] += seconds
-        for name, value in [*numbers.items(), *(("a return", r) for r in update.returns)]:
+        numbers = metrics._asdict()
+        numbers = {name: numbers[name] for name in numbers if name not in ("n_steps", "episode_returns")}
+        self.counters["n_updates"] += 1
+        self.counters["n_steps"] = int(metrics.n_steps)
+        self.counters["n_episodes"] += len(metrics.episode_returns)
+        self.counters["seconds"] += seconds
+        for name, value in [*numbers.items(), *(("a return", r) for r in metrics.episode_returns)]:
             if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"{name} is {value} in update {self.now['n_updates']}, at step {update.n_steps:,}"
-                )
-        self._updates.append(numbers)
-        self._returns += list(update.returns)
+                where = f"update {self.counters['n_updates']}, at step {metrics.n_steps:,}"
+                raise FloatingPointError(f"{name} is {value} in {where}")
+        self._metrics.append(numbers)
+        self._returns += list(metrics.episode_returns)
 
-    def close_row(self, score: float = math.nan) -> None:
-        """Add a row: the means over the updates since the one before, and the score if the policy was judged here."""
-        row = dict(self.now) | {"return": mean(self._returns), "score": score}
-        row |= {
-            name: mean([numbers[name] for numbers in self._updates]) for name in (self._updates or [{}])[0]
-        }
-        self.rows.append(
-            {name: float(_cell(value) or "nan") for name, value in row.items()}
-        )  # as one who resumes will read it
-        if (
-            self.path and self._updates
-        ):  # the row before any update waits for the next one, which has all columns
-            table = ["" if self._n_written else ",".join(row)]
-            table += [
-                ",".join(_cell(r.get(name, math.nan)) for name in row) for r in self.rows[self._n_written :]
-            ]
-            try:
-                with self.path.open("a", encoding="utf-8", newline="") as file:
-                    file.write("\n".join(filter(None, table)) + "\n")
-            except OSError as error:
-                raise OSError(
-                    error.errno, f"{error.strerror}; rows up to the last checkpoint are whole", str(self.path)
-                ) from error
-            self._n_written = len(self.rows)
-        self._updates, self._returns = [], []
+    def append_row(self, eval_return: float = math.nan) -> None:
+        """Append a row: the means over the updates since the last, and the mean return of an evaluation."""
+        row = self.counters | {"return": mean(self._returns), "eval_return": eval_return}
+        names = self._metrics[0] if self._metrics else {}
+        row |= {name: mean([numbers[name] for numbers in self._metrics]) for name in names}
+        self.rows.append({name: float(_cell(value) or "nan") for name, value in row.items()})  # as on disk
+        if self.path and self._metrics:  # the row before any update waits for the next, which has all columns
+            self._write(list(row))
+        self._metrics, self._returns = [], []
+
+    def _write(self, names: list[str]) -> None:
+        """Append to the file what it does not have yet."""
+        assert self.path is not None
+        lines = [] if self._n_written else [",".join(names)]
+        for row in self.rows[self._n_written :]:
+            lines.append(",".join(_cell(row.get(name, math.nan)) for name in names))
+        try:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write("\n".join(lines) + "\n")
+        except OSError as error:
+            reason = f"{error.strerror}; rows up to the last checkpoint are complete"
+            raise OSError(error.errno, reason, str(self.path)) from error
+        self._n_written = len(self.rows)
 
     def flush(self) -> None:
-        """See that all rows are on the disk."""
+        """Make sure that all rows are on the disk."""
         if self.path:
             with self.path.open("rb+") as file:
                 os.fsync(file.fileno())
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return the curve as ``Record.curve`` does."""
-        return {
-            name: np.array([row.get(name, math.nan) for row in self.rows], float) for name in self.rows[-1]
-        }
+        """Return the curve as ``read`` does."""
+        names = self.rows[-1]  # the first row has no metrics
+        return {name: np.array([row.get(name, math.nan) for row in self.rows], float) for name in names}
 
 
-def mean(values) -> float:
-    """Return the mean; NaN of nothing."""
+def mean(values: Sequence[float] | np.ndarray) -> float:
+    """Return the mean, NaN if there are no values."""
     return float(np.mean(values)) if len(values) else math.nan
 
 
-def _update_of(row: str) -> float:
+def _n_updates(row: str) -> float:
+    """Return the first number of a row, infinity if it has none because it is incomplete."""
     number = row.partition(",")[0]
-    return int(number) if number.isascii() and number.isdigit() else math.inf  # no number: torn
+    return int(number) if number.isascii() and number.isdigit() else math.inf
 
 
 def _cell(value: float) -> str:
@@ -128,7 +134,7 @@ def _cell(value: float) -> str:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Return the columns of a curve, each of shape (n_rows,), NaN where there was nothing to say.
+    """Return the columns of a curve, each of shape (n_rows,), NaN where a cell is empty.
 
     Raises:
         ValueError: if the file is damaged.
@@ -136,13 +142,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
     try:
         text = path.read_text(encoding="utf-8")
         names, *rows = [line.split(",") for line in text.splitlines()] or [[]]
-        if not {"n_steps", "score"} <= set(names):
+        if not {"n_steps", "eval_return"} <= set(names):
             raise ValueError("its first line does not name the columns")
         if not rows or not text.endswith("\n"):
-            raise ValueError("its last row is not whole")
-        table = np.array([[float(cell or "nan") for cell in row] for row in rows], float).reshape(
-            len(rows), len(names)
-        )
+            raise ValueError("its last row is incomplete")
+        table = np.array([[float(cell or "nan") for cell in row] for row in rows], float)
+        return dict(zip(names, table.reshape(len(rows), len(names)).T, strict=True))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    return dict(zip(names, table.T, strict=True))

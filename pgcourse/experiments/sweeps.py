@@ -1,7 +1,9 @@
-"""Recorded runs of recipes, over seeds and settings, in parallel; and on with those that were stopped.
+"""Recorded runs of recipes, over seeds and settings, in parallel. Runs that were stopped are continued.
 
-Each run is a folder of its own, which one process at a time may work on. Killed at any moment, the same call does the rest.
+Each run has a folder of its own, where one process works at a time. After a kill the same call does the rest.
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
@@ -12,310 +14,279 @@ import shlex
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from pgcourse import checks
 from pgcourse.experiments import checkpoints, recipes
 from pgcourse.experiments.curves import mean, read
 from pgcourse.experiments.records import Record, find, provenance
-from pgcourse.experiments.training import Bar, Budget, train
+from pgcourse.experiments.settings import format_value
+from pgcourse.experiments.training import Budget, ProgressBar, train
 
-N_EPISODES = 100  # that a finished policy is judged by
+N_FINAL_EVAL_EPISODES = 100
 
 
-class Plan(NamedTuple):
-    """One run: everything that decides what comes out of it."""
+class RunSpec(NamedTuple):
+    """One run: everything that its result depends on."""
 
     recipe: str
     seed: int
-    changed: dict[str, Any]  # settings that are not the recipe's own
+    overrides: Mapping[str, object]  # settings that differ from the recipe's
     budget: Budget
-    every: int
+    checkpoint_interval: int
 
     def folder(self, root: Path) -> Path:
-        """Return where in ``root`` it is kept."""
-        changed = ",".join(f"{name}={value}" for name, value in self.changed.items())
-        return root / self.recipe / changed / f"seed-{self.seed}"
+        """Return the run's place in ``root``."""
+        overrides = (f"{name}={format_value(value)}" for name, value in self.overrides.items())
+        return root / self.recipe / ",".join(overrides) / f"seed-{self.seed}"
 
 
 def run(
     recipe: str,
     *,
     seeds: int | Iterable[int] = 1,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     steps: float | None = None,
     episodes: float | None = None,
     minutes: float | None = None,
-    every: int | None = None,
-    keep: bool = False,
-    judge: int | None = None,
+    checkpoint_interval: int | None = None,
+    save_policies: bool = False,
+    n_eval_episodes: int | None = None,
     folder: str | Path = "runs",
-    jobs: int | None = None,
+    n_jobs: int | None = None,
     scheduler: str | None = None,
     progress: bool = True,
 ) -> list[Record]:
     """Run a recipe for every seed and every combination of settings, and return the records, in that order.
 
-    What has finished is not run again, and what was stopped goes on, so the same call does the rest after whatever happened.
+    Finished runs are not repeated, and stopped runs are continued: after an interruption the same call does
+    the rest.
 
     Args:
         recipe: its name.
-        seeds: how many, 0, 1, …; or which.
-        settings: those to change, each to a value or a list of values to try.
-        steps, episodes, minutes: the budget of each run, at most one of them; the recipe's, if none.
-        every: steps between two checkpoints; the recipe's, if None.
-        keep: whether to keep the policy at every checkpoint, in a quarter of full precision, for ``Record.policy``.
-        judge: fresh episodes that judge a policy, at least 1; if None, the recipe's number of them on the way and 100 at the end.
-        folder: where the runs are kept; on a cluster, one that all its machines see.
-        jobs: how many at once, each on one thread; as many as there are cores, if None.
-        scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers do the work.
-        progress: whether to show a bar with the running return and the time left.
+        seeds: how many, 0, 1, …; or a list of them, from 0.
+        settings: overrides of the recipe's settings, each a value (a tuple for several layers) or a list of
+            values. Lists span a grid.
+        steps, episodes, minutes: the budget of each run, at most one of them; the recipe's if all are None.
+        checkpoint_interval: steps between two checkpoints, at least 1; the recipe's if None.
+        save_policies: whether to save the policy at every checkpoint too, in 8 bits a weight.
+        n_eval_episodes: fresh episodes in an evaluation, at least 1; if None, the recipe's number during
+            training and 100 at the end.
+        folder: root of the runs; on a cluster, one that all its machines share.
+        n_jobs: parallel runs, at least 1, each on one thread; as many as there are cores if None.
+        scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers do the runs.
+        progress: whether to show a bar with the mean training return and the time left.
 
     Raises:
-        ValueError: if there is no such recipe or setting, a value is not allowed, or the folder holds a run with another budget.
+        ValueError: also if there is no such recipe or setting, or the folder holds a run with another budget.
         RuntimeError: if some of the runs failed, after all others have finished.
-        OSError: if the folder cannot be written, or the scheduler be reached.
+        OSError: if the folder cannot be written, or the scheduler cannot be reached.
     """
     known = recipes.get(recipe)
     if all(amount is None for amount in (steps, episodes, minutes)):
         steps = known.steps
-    budget, every = (
-        Budget.of(steps=steps, episodes=episodes, minutes=minutes),
-        known.every if every is None else every,
-    )
-    if every < 1:
-        raise ValueError(f"every must be at least 1, got {every}")
+    budget = Budget.from_kwargs(steps=steps, episodes=episodes, minutes=minutes)
+    interval = known.checkpoint_interval if checkpoint_interval is None else checkpoint_interval
+    checks.at_least(1, checkpoint_interval=interval)
     seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
     if not seeds or not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds):
-        raise ValueError(f"seeds must be at least 1, or a list of numbers from 0 on, got {seeds}")
-    tried = {
-        name: value if isinstance(value, list | tuple) else [value]
-        for name, value in (settings or {}).items()
-    }
-    plans = []
-    for values in itertools.product(*tried.values()):
-        changed = dict(zip(tried, values, strict=True))
-        complete = known.settings(**changed)
-        changed = {name: complete[name] for name in sorted(changed) if complete[name] != known.defaults[name]}
-        plans += [Plan(recipe, seed, changed, budget, every) for seed in seeds]
-    plans = [plan for i, plan in enumerate(plans) if plan not in plans[:i]]
-    return _run_all(
-        {plan.folder(Path(folder)): plan for plan in plans}, keep, judge, jobs, scheduler, progress
-    )
+        raise ValueError(f"seeds must be at least 1, or a list of whole numbers from 0, got {seeds}")
+    grid = {name: value if isinstance(value, list) else [value] for name, value in (settings or {}).items()}
+    specs = []
+    for values in itertools.product(*grid.values()):
+        complete = known.settings(**dict(zip(grid, values, strict=True)))
+        changed = [name for name in sorted(grid) if complete[name] != known.defaults[name]]
+        overrides = {name: complete[name] for name in changed}
+        specs += [RunSpec(recipe, seed, overrides, budget, interval) for seed in seeds]
+    runs = {spec.folder(Path(folder)): spec for spec in specs}
+    return _run_all(runs, save_policies, n_eval_episodes, n_jobs, scheduler, progress)
 
 
 def resume(
     folder: str | Path,
     *,
-    keep: bool = False,
-    judge: int | None = None,
-    jobs: int | None = None,
+    save_policies: bool = False,
+    n_eval_episodes: int | None = None,
+    n_jobs: int | None = None,
     scheduler: str | None = None,
     progress: bool = True,
 ) -> list[Record]:
-    """Go on with every run in a folder that was stopped, and return the records of all.
+    """Continue every stopped run in a folder, and return the records of all its runs.
 
-    The arguments are those of ``run``.
-
-    Raises:
-        ValueError: if there is no run in the folder.
-        RuntimeError, OSError: as ``run``.
+    The arguments and errors are those of ``run``.
     """
-    plans = {}
+    runs = {}
     for record in find(folder):
-        about = record.about
-        plans[record.folder] = Plan(
-            record.name, record.seed, record.changed, Budget(*about["budget"]), about["every"]
-        )
-    if not plans:
+        budget, interval = Budget(*record.metadata["budget"]), record.metadata["checkpoint_interval"]
+        runs[record.folder] = RunSpec(record.name, record.seed, record.overrides, budget, interval)
+    if not runs:
         raise ValueError(f"folder must hold a run, got {folder}, where there is none")
-    return _run_all(plans, keep, judge, jobs, scheduler, progress)
+    return _run_all(runs, save_policies, n_eval_episodes, n_jobs, scheduler, progress)
 
 
-def _run_all(plans: dict[Path, Plan], keep, judge, jobs, scheduler, progress) -> list[Record]:
-    for name, number in {"jobs": jobs, "judge": judge}.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-    attempt = functools.partial(_attempt, keep=keep, judge=judge)
-    todo = {folder: plan for folder, plan in plans.items() if "result" not in _about(folder, plan)}
-    for folder in plans:
+def _run_all(runs: dict[Path, RunSpec], save_policies, n_eval_episodes, n_jobs, scheduler, progress):
+    checks.whole(1, n_jobs=n_jobs, n_eval_episodes=n_eval_episodes)
+    attempt = functools.partial(_attempt, save_policies=save_policies, n_eval_episodes=n_eval_episodes)
+    todo = {folder: spec for folder, spec in runs.items() if "result" not in _metadata(folder, spec)}
+    for folder in runs:
         if folder in todo:
             _announce(folder, todo[folder])
         else:
-            checkpoints.clear(folder)  # which is not done if it was killed after the result
+            checkpoints.clear(folder)  # they are still there if it was killed right after the result
             with contextlib.suppress(OSError):
                 (folder / ".lock").unlink(missing_ok=True)
-    jobs = min(jobs or os.cpu_count() or 1, len(todo))
+    n_jobs = min(n_jobs or os.cpu_count() or 1, len(todo))
     try:
-        if jobs <= 1 and not scheduler:
-            failures = [attempt(folder, plan, progress=progress) for folder, plan in todo.items()]
-        else:
-            with _watched(plans, progress):
+        if scheduler or n_jobs > 1:
+            with _overall_progress(runs, progress):
                 failures = (
-                    _on_cluster(attempt, todo, scheduler) if scheduler else _on_cores(attempt, todo, jobs)
+                    _on_cluster(attempt, todo, scheduler) if scheduler else _on_cores(attempt, todo, n_jobs)
                 )
+        else:
+            failures = [attempt(folder, spec, progress=progress) for folder, spec in todo.items()]
     except KeyboardInterrupt as stop:
-        where = os.path.commonpath(plans)
-        raise KeyboardInterrupt(
-            f"{str(stop).strip() or 'stopped'}. Go on with the same call, or with: pgcourse resume {shlex.quote(where)}"
-        ) from None
-    if failed := [f"{folder}: {failure}" for folder, failure in zip(todo, failures, strict=True) if failure]:
-        raise RuntimeError(
-            "\n".join(failed if len(plans) == 1 else [f"{len(failed)} of {len(plans)} runs failed:", *failed])
-        )
-    records = [Record(folder) for folder in plans]
+        reason = str(stop).strip() or "stopped"
+        command = f"pgcourse resume {shlex.quote(os.path.commonpath(runs))}"
+        raise KeyboardInterrupt(f"{reason}. Continue with the same call, or with: {command}") from None
+    failed = [f"{folder}: {failure}" for folder, failure in zip(todo, failures, strict=True) if failure]
+    if failed:
+        title = [f"{len(failed)} of {len(runs)} runs failed:"] if len(runs) > 1 else []
+        raise RuntimeError("\n".join(title + failed))
+    records = [Record(folder) for folder in runs]
     if lost := [record for record in records if not record.finished]:
-        raise RuntimeError(f"{lost[0].folder} has not finished here; folder must be one that all workers see")
+        raise RuntimeError(f"{lost[0].folder} has not finished here; all workers must share the folder")
     return records
 
 
-def _announce(folder: Path, plan: Plan) -> None:
-    """Say that there is to be a run, so that ``resume`` knows of it; and find out here, not in every worker, whether it can be written."""
-    from filelock import FileLock, Timeout
-
+def _announce(folder: Path, spec: RunSpec) -> None:
+    """Write run.json, so that ``resume`` finds the run, and so that an unwritable folder is known here."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
-    with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):  # else it is being run
+    with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):  # else another process runs it
         if not (folder / "run.json").exists():
-            _write_json(folder / "run.json", _about(folder, plan))
+            _write_json(folder / "run.json", _metadata(folder, spec))
 
 
-def _attempt(folder: Path, plan: Plan, **options) -> str | None:
-    """Make one run; return what went wrong, if anything did, because the others shall go on."""
+def _attempt(folder: Path, spec: RunSpec, **options) -> str | None:
+    """Do one run and return its error, if any, because the other runs shall continue."""
     try:
-        _run_one(folder, plan, **options)
+        _run_one(folder, spec, **options)
     except (ValueError, ArithmeticError, OSError, RuntimeError) as error:  # the last are PyTorch's
         return str(error)
     return None
 
 
 @contextlib.contextmanager
-def _locked(folder: Path):
-    """One process a run: another one waits. The system opens the lock when its holder dies."""
-    from filelock import FileLock, Timeout
-
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process work in a folder while others wait. The system frees the lock when its holder dies."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        warnings.warn(f"{folder} is being run by another process; waiting for it", stacklevel=2)
+        warnings.warn(f"another process is working in {folder}; waiting for it", stacklevel=2)
         lock.acquire()
     try:
         yield
     finally:
         if (folder / "run.json").exists() and Record(folder).finished:
-            with contextlib.suppress(
-                OSError
-            ):  # Windows keeps files that are open; whoever waits for this one will see the result
+            with contextlib.suppress(OSError):  # Windows keeps open files; a waiting process sees the result
                 (folder / ".lock").unlink()
         lock.release()
 
 
-def _run_one(folder: Path, plan: Plan, *, keep: bool, judge: int | None, progress: bool = False) -> None:
+def _run_one(folder: Path, spec: RunSpec, *, save_policies, n_eval_episodes, progress=False) -> None:
     import torch
 
-    recipe = recipes.get(plan.recipe)
+    recipe, final_policy = recipes.get(spec.recipe), folder / "policy.safetensors"
     with _locked(folder):
-        about = _about(folder, plan)
-        if "result" in about:  # made meanwhile, by another process
+        metadata = _metadata(folder, spec)
+        if "result" in metadata:  # another process has finished it meanwhile
             return
-        algorithm = recipe.build(plan.seed, **plan.changed)
-        about["sessions"].append({"began": datetime.now(UTC).isoformat(timespec="seconds")} | provenance())
-        _write_json(folder / "run.json", about)
+        algorithm = recipe.build(spec.seed, **spec.overrides)
+        metadata["sessions"].append({"began": datetime.now(UTC).isoformat(timespec="seconds")} | provenance())
+        _write_json(folder / "run.json", metadata)
 
         def evaluate(policy, n_updates):
-            if keep:
-                checkpoints.save_weights(
-                    folder / f"policy-{algorithm.n_steps:09d}.safetensors", policy, torch.float8_e4m3fn
-                )
-            return recipe.evaluate(policy, judge or recipe.n_episodes, _own_seed(plan.seed, n_updates))
+            if save_policies:
+                path = folder / f"policy-{algorithm.n_steps:09d}.safetensors"
+                checkpoints.save_weights(path, policy, torch.float8_e4m3fn)
+            n_episodes = n_eval_episodes or recipe.n_eval_episodes
+            return recipe.evaluate(policy, n_episodes, _evaluation_seed(spec.seed, n_updates))
 
+        length: dict[str, Any] = {spec.budget.unit: spec.budget.amount}
+        length["checkpoint_interval"] = spec.checkpoint_interval
         try:
-            curve = train(
-                algorithm,
-                evaluate=evaluate,
-                every=plan.every,
-                folder=folder,
-                progress=progress,
-                **{plan.budget.unit: plan.budget.amount},
-            )
-            checkpoints.save_weights(folder / "policy.safetensors", algorithm.policy)
-            checkpoints.load_weights(
-                folder / "policy.safetensors", algorithm.policy
-            )  # judged as it is kept, in half precision
-            n_episodes, fresh = judge or N_EPISODES, _own_seed(plan.seed, -1)
-            scores = recipe.evaluate(algorithm.policy, n_episodes, fresh)
-            drawn = getattr(algorithm.policy, "stochastic", True)
-            greedy = recipe.evaluate(algorithm.policy, n_episodes, fresh, greedy=True) if drawn else scores
+            curve = train(algorithm, evaluate=evaluate, folder=folder, progress=progress, **length)
+            checkpoints.save_weights(final_policy, algorithm.policy)
+            checkpoints.load_weights(final_policy, algorithm.policy)  # evaluated as saved, in half precision
+            fresh = n_eval_episodes or N_FINAL_EVAL_EPISODES, _evaluation_seed(spec.seed, -1)
+            returns = recipe.evaluate(algorithm.policy, *fresh)
+            stochastic = getattr(algorithm.policy, "stochastic", True)
+            greedy_returns = recipe.evaluate(algorithm.policy, *fresh, greedy=True) if stochastic else returns
         finally:
             algorithm.env.close()
-        counts = {name: int(curve[name][-1]) for name in ("n_updates", "n_steps", "n_episodes")}
-        about["result"] = counts | {
+        metadata["result"] = {
+            **{name: int(curve[name][-1]) for name in ("n_updates", "n_steps", "n_episodes")},
             "seconds": round(float(curve["seconds"][-1]), 1),
-            "scores": scores.tolist(),
-            "greedy": greedy.tolist(),
+            "returns": returns.tolist(),
+            "greedy_returns": greedy_returns.tolist(),
         }
-        _write_json(folder / "run.json", about)
+        _write_json(folder / "run.json", metadata)
         checkpoints.clear(folder)
 
 
-def _about(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Return what is known of a run: what the folder says, if it says the same as the plan."""
-    settings = recipes.get(plan.recipe).settings(**plan.changed)
-    wanted = plan._asdict() | {"budget": list(plan.budget), "settings": settings}
+def _metadata(folder: Path, spec: RunSpec) -> dict:
+    """Return the contents of run.json, which must agree with the spec; those to write if there is none."""
+    settings = recipes.get(spec.recipe).settings(**spec.overrides)
+    wanted = spec._asdict() | {"budget": list(spec.budget), "settings": settings}
     if not (folder / "run.json").exists():
         return wanted | {"sessions": []}
-    about = Record(folder).about
+    metadata = Record(folder).metadata
     for name, value in wanted.items():
-        if about.get(name) != value:
-            raise ValueError(
-                f"{folder} holds a run with {name} {about.get(name)}, not {value}; choose another folder, or delete this one"
-            )
-    return about
+        if metadata.get(name) != value:
+            found = f"{folder} holds a run with {name} {metadata.get(name)}, not {value}"
+            raise ValueError(f"{found}; choose another folder, or delete this one")
+    return metadata
 
 
-def _write_json(path: Path, about: dict) -> None:
-    text = json.dumps(
-        about, indent=1, ensure_ascii=False, default=lambda number: number.item()
-    )  # NumPy's, as a seed or a budget
-    checkpoints.write(path, f"{text}\n".encode())
+def _write_json(path: Path, metadata: dict) -> None:
+    text = json.dumps(metadata, indent=1, ensure_ascii=False, default=lambda number: number.item())  # NumPy's
+    checkpoints.atomic_write(path, f"{text}\n".encode())
 
 
-def _own_seed(seed: int, n_updates: int) -> int:
+def _evaluation_seed(seed: int, n_updates: int) -> int:
     """Return a seed that neither training nor another evaluation has."""
     return int(np.random.SeedSequence([seed, n_updates + 1]).generate_state(1)[0] // 4)
 
 
-def _on_cores(attempt, plans: dict[Path, Plan], jobs: int) -> list[str | None]:
-    """Make the runs in local processes, one torch thread each."""
+def _on_cores(attempt: Callable, runs: dict[Path, RunSpec], n_jobs: int) -> list[str | None]:
+    """Do the runs in local processes, one torch thread each."""
     from concurrent.futures.process import BrokenProcessPool
 
     import joblib
     from joblib.externals.loky import get_reusable_executor
 
-    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        try:  # one by one, for joblib would put several into a batch after some that were quick
-            return joblib.Parallel(batch_size=1)(
-                joblib.delayed(attempt)(folder.resolve(), plan) for folder, plan in plans.items()
-            )
+    with joblib.parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
+        try:  # batch_size=1: after some quick runs joblib would give several to one worker
+            tasks = (joblib.delayed(attempt)(folder.resolve(), spec) for folder, spec in runs.items())
+            return joblib.Parallel(batch_size=1)(tasks)
         except BrokenProcessPool as error:
-            raise RuntimeError(
-                "a worker process was killed, perhaps for want of memory; the same call does the rest"
-            ) from error
-        except BaseException:
-            get_reusable_executor().shutdown(
-                kill_workers=True
-            )  # checkpoints survive that, and Ctrl-C shall not wait
+            reason = "a worker process was killed, perhaps for lack of memory"
+            raise RuntimeError(f"{reason}; the same call does the rest") from error
+        except BaseException:  # Ctrl-C shall not wait for the workers, whose checkpoints survive
+            get_reusable_executor().shutdown(kill_workers=True)
             raise
 
 
-def _on_cluster(attempt, plans: dict[Path, Plan], scheduler: str) -> list[str | None]:
-    """Make the runs on the workers of a Dask cluster, also on those that join later; the run of one that dies goes on at another."""
+def _on_cluster(attempt: Callable, runs: dict[Path, RunSpec], scheduler: str) -> list[str | None]:
+    """Do the runs on a Dask cluster, also on workers that join later. If one dies, another continues."""
     try:
         from distributed import CancelledError, Client, KilledWorker
     except ModuleNotFoundError:
@@ -329,37 +300,32 @@ def _on_cluster(attempt, plans: dict[Path, Plan], scheduler: str) -> list[str | 
 
     with Client(scheduler, timeout="10s") as client:
         client.wait_for_workers(1, timeout=10)
-        futures = client.map(
-            attempt, [folder.resolve() for folder in plans], list(plans.values()), pure=False
-        )
-        return [failure(future) for future in futures]
+        folders = [folder.resolve() for folder in runs]
+        return [failure(future) for future in client.map(attempt, folders, list(runs.values()), pure=False)]
 
 
 @contextlib.contextmanager
-def _watched(plans: dict[Path, Plan], shown: bool):
+def _overall_progress(runs: dict[Path, RunSpec], visible: bool) -> Iterator[None]:
     """Show one bar for runs in other processes, by reading what they write."""
-    budget = next(iter(plans.values())).budget
+    budget = next(iter(runs.values())).budget
     done = threading.Event()
 
-    def look(bar):
-        spent, returns, finished = 0.0, [], 0
-        for folder in plans:
-            with contextlib.suppress(
-                OSError, ValueError, IndexError
-            ):  # nothing there yet, or a row half written
+    def refresh(bar):
+        spent, returns, n_finished = 0.0, [], 0
+        for folder in runs:
+            with contextlib.suppress(OSError, ValueError, IndexError):  # no row yet, or an incomplete one
                 curve = read(folder / "curve.csv")
-                spent += min(
-                    budget.amount, budget.spent({name: column[-1] for name, column in curve.items()})
-                )
-                finished += Record(folder).finished
+                last = {name: column[-1] for name, column in curve.items()}
+                spent += min(budget.amount, budget.spent(last))
+                n_finished += Record(folder).finished
                 returns.append(mean(curve["return"][-3:]))
-        bar.show(spent, returns, f"{finished}/{len(plans)} runs")
+        bar.show(spent, returns, f"{n_finished}/{len(runs)} runs")
 
     def watch():
-        with Bar(budget, shown, len(plans)) as bar:
+        with ProgressBar(budget, visible, len(runs)) as bar:
             while not done.wait(0.5):
-                look(bar)
-            look(bar)
+                refresh(bar)
+            refresh(bar)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

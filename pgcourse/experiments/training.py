@@ -1,34 +1,49 @@
-"""Drive any algorithm: a budget, a progress bar, evaluation on the way, a learning curve, checkpoints.
+"""Train any algorithm: a budget, a progress bar, evaluations on the way, a learning curve and checkpoints.
 
-Whoever stops, or is killed, goes on from the last checkpoint. What is computed does not depend on whether that happened, because at every
-checkpoint training begins new episodes, as it would have to after a kill.
+Training that was stopped, or killed, continues from the last checkpoint. The result does not depend on
+whether that happened: at every checkpoint new episodes begin, as they have to after a kill.
 """
+
+from __future__ import annotations
 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from pgcourse import checks
 from pgcourse.experiments import checkpoints
-from pgcourse.experiments.curves import Curve, mean
+from pgcourse.experiments.curves import Curve, Metrics, mean
 
-ROWS = (
-    10  # of a curve between two checkpoints, at most; each is the mean over the updates since the one before
-)
+if TYPE_CHECKING:
+    from pgcourse.algorithms.protocols import Environment
+
+ROWS_PER_CHECKPOINT = 10  # rows of the curve between two checkpoints, at most
 UNITS = {"steps": "n_steps", "episodes": "n_episodes", "minutes": "seconds"}
 
 
+class Policy(checkpoints.Network, Protocol):
+    """What is trained, evaluated and saved."""
+
+    def sample(self, s: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
+    def greedy(self, s: np.ndarray) -> np.ndarray: ...
+
+
 class Algorithm(Protocol):
-    """What can be driven. ``update()`` returns a named tuple: ``n_steps`` so far, ``returns`` of finished episodes, any other numbers."""
+    """What ``train`` and ``sweeps`` ask of an algorithm."""
 
-    policy: Any
-    n_steps: int
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def env(self) -> Environment: ...
+    @property
+    def n_steps(self) -> int: ...
 
-    def update(self) -> Any: ...
+    def update(self) -> Metrics: ...
     def state_dict(self) -> dict: ...
     def load_state_dict(self, state: dict) -> None: ...
 
@@ -39,27 +54,22 @@ class Budget(NamedTuple):
     amount: float
     unit: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.amount:,} {self.unit}"
 
     @classmethod
-    def of(cls, **amounts: float | None) -> "Budget":
-        """Return the one that is not None.
-
-        Raises:
-            ValueError: if not exactly one is given, or it is not positive.
-        """
+    def from_kwargs(cls, **amounts: float | None) -> Budget:
+        """Return the one budget that is not None. It must be positive."""
         given = {unit: amount for unit, amount in amounts.items() if amount is not None}
         if len(given) != 1:
             raise ValueError(f"exactly one of {', '.join(UNITS)} must be given, got {given or 'none'}")
+        checks.positive(**given)
         [(unit, amount)] = given.items()
-        if not 0 < amount < math.inf:
-            raise ValueError(f"{unit} must be a positive number, got {amount}")
         return cls(amount, unit)
 
-    def spent(self, row: Mapping[str, float]) -> float:
-        """Return how much of it is gone, in its unit, at a row of the curve."""
-        return row[UNITS[self.unit]] / (60 if self.unit == "minutes" else 1)
+    def spent(self, counters: Mapping[str, float]) -> float:
+        """Return how much of it is spent, in its unit."""
+        return counters[UNITS[self.unit]] / (60 if self.unit == "minutes" else 1)
 
 
 def train(
@@ -68,90 +78,88 @@ def train(
     steps: float | None = None,
     episodes: float | None = None,
     minutes: float | None = None,
-    evaluate: Callable[[Any, int], np.ndarray] | None = None,
-    every: int = 25_000,
+    evaluate: Callable[[Policy, int], np.ndarray] | None = None,
+    checkpoint_interval: int = 25_000,
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> dict[str, np.ndarray]:
     """Update an algorithm until the budget is spent, and return its learning curve.
 
     Args:
-        algorithm: object with ``policy``, ``update()``, ``state_dict()`` and ``load_state_dict()``.
-        steps, episodes, minutes: the budget, exactly one of them; minutes count training only, not evaluation.
-        evaluate: called as ``evaluate(policy, n_updates)`` before the first update, at every checkpoint and at the end; returns the scores
-            of fresh episodes.
-        every: steps between two checkpoints, at least 1.
-        folder: where ``curve.csv`` and checkpoints go. If there are some, training goes on from the last. None keeps nothing.
-        progress: whether to show a bar with the running return and the time left.
+        algorithm: an object with the attributes and methods of ``Algorithm``.
+        steps, episodes, minutes: the budget, exactly one of them; minutes count training, not evaluation.
+        evaluate: called as ``evaluate(policy, n_updates)`` before the first update, at every checkpoint and
+            at the end; gives the returns of fresh episodes.
+        checkpoint_interval: steps between two checkpoints, at least 1.
+        folder: for ``curve.csv`` and checkpoints. If it holds checkpoints, training continues from the last.
+            With None nothing is written.
+        progress: whether to show a bar with the mean training return and the time left.
 
     Returns:
         The columns of the curve, as ``curves`` describes them, each of shape (n_rows,).
 
     Raises:
-        ValueError: if the budget or ``every`` is out of range, or a checkpoint is damaged or belongs to something else.
+        ValueError: also if a checkpoint is damaged or belongs to another algorithm.
         FloatingPointError: if a number of an update is not finite.
-        OSError: if the disk is full or may not be written. After these two, and after Ctrl-C, the last checkpoint is whole.
+        OSError: if the folder cannot be written. The last checkpoint stays complete, as it does after Ctrl-C.
     """
-    from pgcourse.networks.mlp import one_thread
+    from pgcourse.networks.mlp import single_thread
 
-    budget = Budget.of(steps=steps, episodes=episodes, minutes=minutes)
-    if every < 1:
-        raise ValueError(f"every must be at least 1, got {every}")
+    budget = Budget.from_kwargs(steps=steps, episodes=episodes, minutes=minutes)
+    checks.at_least(1, checkpoint_interval=checkpoint_interval)
     if folder is not None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    curve = _resumed(algorithm, folder) if folder and checkpoints.latest(folder) else Curve(folder)
+    curve = _resume(algorithm, folder) if folder and checkpoints.latest(folder) else Curve(folder)
 
-    def judge() -> float:
-        return (
-            float(np.mean(evaluate(algorithm.policy, int(curve.now["n_updates"])))) if evaluate else math.nan
-        )
+    def mean_return() -> float:
+        if evaluate is None:
+            return math.nan
+        return float(np.mean(evaluate(algorithm.policy, int(curve.counters["n_updates"]))))
 
-    with one_thread(), _told(curve, folder), Bar(budget, progress) as bar:
+    with single_thread(), explain_interruption(curve, folder), ProgressBar(budget, progress) as bar:
         if not curve.rows:
-            curve.close_row(judge())
-        while budget.spent(curve.now) < budget.amount:
-            before, began = curve.now["n_steps"], time.perf_counter()
-            update = algorithm.update()
-            curve.add(update, time.perf_counter() - began)
-            due = curve.now["n_steps"] // every > before // every
-            if due or budget.spent(curve.now) >= budget.amount:
-                curve.close_row(judge())
-            elif curve.now["n_steps"] - curve.rows[-1]["n_steps"] >= every / ROWS:
-                curve.close_row()
-            if due:
-                state = {"algorithm": algorithm.state_dict(), "now": curve.now}
+            curve.append_row(mean_return())
+        while budget.spent(curve.counters) < budget.amount:
+            before, start = curve.counters["n_steps"], time.perf_counter()
+            metrics = algorithm.update()
+            curve.add(metrics, time.perf_counter() - start)
+            n_steps = curve.counters["n_steps"]
+            checkpoint_due = n_steps // checkpoint_interval > before // checkpoint_interval
+            if checkpoint_due or budget.spent(curve.counters) >= budget.amount:
+                curve.append_row(mean_return())
+            elif n_steps - curve.rows[-1]["n_steps"] >= checkpoint_interval / ROWS_PER_CHECKPOINT:
+                curve.append_row()
+            if checkpoint_due:
+                state = {"algorithm": algorithm.state_dict(), "counters": curve.counters}
                 if folder:
                     curve.flush()
-                    checkpoints.add(folder, int(curve.now["n_updates"]), state)
-                algorithm.load_state_dict(state["algorithm"])  # go on as if resumed
-            bar.show(budget.spent(curve.now), [row["return"] for row in curve.rows[-3:]])
+                    checkpoints.add(folder, int(curve.counters["n_updates"]), state)
+                algorithm.load_state_dict(state["algorithm"])  # continue as if resumed
+            bar.show(budget.spent(curve.counters), [row["return"] for row in curve.rows[-3:]])
     return curve.columns()
 
 
-def _resumed(algorithm: Algorithm, folder: Path) -> Curve:
-    path = checkpoints.latest(folder)
-    assert path is not None
+def _resume(algorithm: Algorithm, folder: Path) -> Curve:
+    """Put the algorithm and the curve back to the last checkpoint."""
+    *earlier, path = sorted(folder.glob(checkpoints.PATTERN))
     try:
         state = checkpoints.load(path)
     except ValueError as error:
-        others = sorted(folder.glob("checkpoint-*.safetensors"))[:-1]
         advice = (
-            f"delete it, and training goes on from {others[-1].name}"
-            if others
-            else f"delete {folder}, and training begins anew"
+            f"delete it to continue from {earlier[-1].name}" if earlier else f"delete {folder} to begin again"
         )
         raise ValueError(f"{error}; {advice}") from error
     try:
         algorithm.load_state_dict(state["algorithm"])
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this algorithm: {error}") from error
-    return Curve.resumed(folder, state["now"])
+    return Curve.resumed(folder, state["counters"])
 
 
 @contextlib.contextmanager
-def _told(curve: Curve, folder: Path | None):
-    """Say in an error, or after Ctrl-C, what is left."""
+def explain_interruption(curve: Curve, folder: Path | None) -> Iterator[None]:
+    """Say in an error, and after Ctrl-C, where training was and which checkpoint is left."""
 
     def left() -> str:
         path = checkpoints.latest(folder) if folder else None
@@ -162,38 +170,37 @@ def _told(curve: Curve, folder: Path | None):
     except FloatingPointError as error:
         raise FloatingPointError(f"{error}; {left()}. A smaller eta may help") from None
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped at step {curve.now['n_steps']:,}; {left()}") from None
+        raise KeyboardInterrupt(f"stopped at step {curve.counters['n_steps']:,}; {left()}") from None
 
 
-class Bar:
+class ProgressBar:
     """A progress bar over a budget, for one run or several."""
 
-    def __init__(self, budget: Budget, shown: bool, n_runs: int = 1):
-        self._budget, self._tqdm = budget, None
-        if shown:
+    def __init__(self, budget: Budget, visible: bool, n_runs: int = 1):
+        self._tqdm = None
+        if visible:
             from tqdm import tqdm
 
             number = ",.3g" if budget.unit == "minutes" else ",.0f"
-            form = f"{{l_bar}}{{bar}}| {{n:{number}}} of {{total:{number}}} {{unit}} [{{elapsed}}, {{remaining}} left{{postfix}}]"
-            self._tqdm = tqdm(
-                total=budget.amount * n_runs, unit=budget.unit, bar_format=form, dynamic_ncols=True
-            )
+            amounts = f"{{n:{number}}} of {{total:{number}}} {{unit}}"
+            layout = f"{{l_bar}}{{bar}}| {amounts} [{{elapsed}}, {{remaining}} left{{postfix}}]"
+            total = budget.amount * n_runs
+            self._tqdm = tqdm(total=total, unit=budget.unit, bar_format=layout, dynamic_ncols=True)
 
-    def __enter__(self):
+    def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._tqdm is not None:
             self._tqdm.close()
 
     def show(self, spent: float, returns: Sequence[float], note: str = "") -> None:
-        """Say how much is spent, and the mean of some last returns."""
+        """Show how much is spent, and the mean of the last returns, without NaN."""
         if self._tqdm is None:
             return
         finite = [r for r in returns if math.isfinite(r)]
-        self._tqdm.set_postfix_str(
-            ", ".join(filter(None, [note, f"return {mean(finite):.4g}" if finite else ""])), refresh=False
-        )
+        text = [note, f"return {mean(finite):.4g}" if finite else ""]
+        self._tqdm.set_postfix_str(", ".join(filter(None, text)), refresh=False)
         if not self._tqdm.n:
-            self._tqdm.initial = spent  # what an earlier session did says nothing about the time that is left
+            self._tqdm.initial = spent  # an earlier session says nothing about the time that is left
         self._tqdm.update(min(spent, self._tqdm.total) - self._tqdm.n)

@@ -1,284 +1,251 @@
-"""Recorded runs: what was run, on what, how it went, and the policy that came out of it.
+"""Recorded runs: what was run, with which versions, its learning curve, its result and its policy.
 
-A run is a folder: ``run.json`` (recipe, seed, settings, budget, versions, machine, result), ``curve.csv`` (a row now and then) and, when it
-has finished, ``policy.safetensors`` (half precision), perhaps with earlier ones beside it; checkpoints only while it has not. Runs that the
-book shows stand beside this file and ship with the package; ``load`` finds those, and any other folder's.
+A run is a folder. ``run.json`` holds recipe, seed, settings, budget, versions, machine and result,
+``curve.csv`` the learning curve. A finished run has ``policy.safetensors`` (half precision), and perhaps
+policies saved during training; an unfinished one has checkpoints. The book's runs lie beside this file.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from pgcourse import checks
+from pgcourse.arrays import Float
 from pgcourse.experiments import curves, recipes
-from pgcourse.maths.statistics import Band, band
+from pgcourse.experiments.settings import format_value
+from pgcourse.maths.statistics import Band, bootstrap_band
 
-SHIPPED = Path(__file__).parent
-COMPARED = (
-    SHIPPED.parent / "comparisons"
-)  # short runs with one setting changed; what is kept of them is the curve
+RECORDS_DIR = Path(__file__).parent
+COMPARISONS_DIR = RECORDS_DIR.parent / "comparisons"  # short runs with changed settings, without a policy
 VERSIONS = ("pgcourse", "torch", "gymnasium", "ale-py", "numpy")
 
 
-class Verdict(NamedTuple):
-    """A recorded policy played again: the difference of the mean scores, its 95 % interval, and how probable one as large is."""
+class ReplayCheck(NamedTuple):
+    """A recorded policy evaluated again: both mean returns, 95 % interval of the difference, p-value."""
 
     recorded: float
-    played: float
+    replayed: float
     low: float
     high: float
     p: float
 
     @property
     def agrees(self) -> bool:
-        """False for one true record in a million."""
+        """Whether they agree. A true record fails once in a million."""
         return self.p > 1e-6
 
-    def __str__(self):
-        difference = f"difference {self.played - self.recorded:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
-        return f"recorded {self.recorded:.4g}, played again {self.played:.4g}, {difference}: {'agrees' if self.agrees else 'DISAGREES'}"
+    def __str__(self) -> str:
+        difference = f"difference {self.replayed - self.recorded:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
+        conclusion = "agrees" if self.agrees else "DISAGREES"
+        return f"recorded {self.recorded:.4g}, replayed {self.replayed:.4g}, {difference}: {conclusion}"
 
 
 class Record:
-    """One run, finished or not.
+    """One run, finished or not, in a folder of its own. ``metadata`` is what its run.json holds."""
 
-    Args:
-        folder: the run's own.
-
-    Raises:
-        ValueError: if it holds no run, or a damaged one.
-    """
-
-    def __init__(self, folder: Path):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         path = self.folder / "run.json"
         try:
-            self.about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            self.name, self.seed, self.changed = (
-                self.about["recipe"],
-                self.about["seed"],
-                self.about["changed"],
-            )
-            _ = self.about["settings"], self.about["budget"], self.about["every"]  # or it could not go on
+            self.metadata = json.loads(path.read_text(encoding="utf-8"))
+            keys = ("recipe", "seed", "overrides", "settings", "budget", "checkpoint_interval")
+            self.name, self.seed, self.overrides, *_ = (self.metadata[key] for key in keys)
         except FileNotFoundError:
             raise ValueError(f"folder must hold a run, got {folder}, where there is no run.json") from None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Record({str(self.folder)!r})"
 
     @property
     def label(self) -> str:
-        """The recipe, and what was changed in it."""
-        return _label(self.name, self.changed)
+        """The recipe and the overrides."""
+        return _label(self.name, self.overrides)
 
     @property
     def finished(self) -> bool:
-        return "result" in self.about
+        """Whether the budget is spent and there is a result."""
+        return "result" in self.metadata
 
     @property
-    def scores(self) -> np.ndarray:
-        """Scores of the fresh episodes that the finished policy played, shape (n_episodes,)."""
-        return self._played("scores")
+    def returns(self) -> Float[np.ndarray, " n_episodes"]:
+        """Returns of the final policy in fresh episodes, shape (n_episodes,)."""
+        return self._result("returns")
 
     @property
-    def greedy(self) -> np.ndarray:
-        """Scores of as many episodes, with the same beginnings, in which it always took the most probable action."""
-        return self._played("greedy")
+    def greedy_returns(self) -> Float[np.ndarray, " n_episodes"]:
+        """Returns in as many episodes with the same initial states, taking the most probable action."""
+        return self._result("greedy_returns")
 
-    def _played(self, how: str) -> np.ndarray:
+    def _result(self, key: str) -> np.ndarray:
         if not self.finished:
-            raise ValueError(
-                f"{self.folder} holds a run that has not finished; go on with: pgcourse resume {self.folder}"
-            )
-        if how not in self.about["result"]:
-            raise ValueError(f"{self.folder / 'run.json'} holds no {how} in its result")
-        return np.array(self.about["result"][how], float)
+            advice = f"continue it with: pgcourse resume {self.folder}"
+            raise ValueError(f"{self.folder} holds a run that has not finished; {advice}")
+        if key not in self.metadata["result"]:
+            raise ValueError(f"{self.folder / 'run.json'} holds no {key} in its result")
+        return np.array(self.metadata["result"][key], float)
 
     @property
-    def score(self) -> float:
-        """Their mean: this run's one number."""
-        return float(self.scores.mean())
+    def mean_return(self) -> float:
+        """Mean of ``returns``: this run's one number."""
+        return float(self.returns.mean())
 
-    def curve(self) -> dict[str, np.ndarray]:
-        """Return the columns of the learning curve, each of shape (n_rows,), NaN where there was nothing to say."""
+    def curve(self) -> dict[str, Float[np.ndarray, " n_rows"]]:
+        """Return the columns of the learning curve, each of shape (n_rows,), NaN where a cell is empty."""
         return curves.read(self.folder / "curve.csv")
 
-    def evaluations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the steps at which the policy was judged on fresh episodes, and the mean scores."""
+    def evaluations(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Return the steps at which the policy was evaluated, and its mean returns in fresh episodes."""
         curve = self.curve()
-        judged = np.isfinite(curve["score"])
-        return curve["n_steps"][judged], curve["score"][judged]
+        evaluated = np.isfinite(curve["eval_return"])
+        return curve["n_steps"][evaluated], curve["eval_return"][evaluated]
 
-    def kept(self) -> list[int]:
-        """Return at which steps on the way the policy was kept, in order."""
+    def policy_steps(self) -> list[int]:
+        """Return the steps at which the policy was saved during training, ascending."""
         return sorted(int(path.stem.partition("-")[2]) for path in self.folder.glob("policy-*.safetensors"))
 
-    def policy(self, n_steps: int | None = None):
-        """Return the policy that came out, or the one kept after so many steps.
+    def policy(self, n_steps: int | None = None) -> recipes.Player:
+        """Return the final policy, or the one saved at a step of ``policy_steps()``.
 
         Raises:
-            ValueError: if none was kept then, or the weights are damaged or do not fit the recipe's network.
-            OSError: if they are missing.
+            ValueError: also if the weights are damaged, or do not fit the recipe's network.
         """
         from pgcourse.experiments.checkpoints import load_weights
 
-        if n_steps is not None and n_steps not in self.kept():
-            raise ValueError(
-                f"n_steps must be one of {self.kept()}, where the policy was kept, got {n_steps}"
-            )
-        algorithm = recipes.get(self.name).build(self.seed, **self.changed)
+        if n_steps is not None and n_steps not in (saved := self.policy_steps()):
+            raise ValueError(f"n_steps must be one of {saved}, where the policy was saved, got {n_steps}")
+        algorithm = recipes.get(self.name).build(self.seed, **self.overrides)
         algorithm.env.close()
-        load_weights(
-            self.folder / ("policy.safetensors" if n_steps is None else f"policy-{n_steps:09d}.safetensors"),
-            algorithm.policy,
-        )
+        name = "policy" if n_steps is None else f"policy-{n_steps:09d}"
+        load_weights(self.folder / f"{name}.safetensors", algorithm.policy)
         return algorithm.policy
 
-    def stale(self) -> list[str]:
-        """Return in what the recipe has changed since this was recorded; an empty list if in nothing."""
+    def changed_settings(self) -> list[str]:
+        """Return which settings of the recipe have changed since the recording, and how."""
         recipe = recipes.get(self.name)
-        now = recipe.settings(
-            **{name: value for name, value in self.changed.items() if name in recipe.defaults}
-        )
-        then = self.about["settings"]
-        names = sorted(now | then)
-        return [
-            f"{name}: {then.get(name)} recorded, {now.get(name)} now"
-            for name in names
-            if now.get(name) != then.get(name)
-        ]
+        overrides = {name: value for name, value in self.overrides.items() if name in recipe.defaults}
+        then, now = self.metadata["settings"], recipe.settings(**overrides)
+        changed = [name for name in sorted(now | then) if now.get(name) != then.get(name)]
+        return [f"{name}: {then.get(name)} recorded, {now.get(name)} now" for name in changed]
 
-    def verify(self, n_episodes: int = 100, seed: int = 1) -> Verdict:
-        """Play the recorded policy again, on other episodes, and compare with the recorded scores.
+    def verify(self, n_episodes: int = 100, seed: int = 1) -> ReplayCheck:
+        """Evaluate the recorded policy on other episodes, and compare with the recorded returns.
 
         Args:
             n_episodes: at least 2.
             seed: of these episodes.
 
         Returns:
-            The difference and its interval by Student (1908), with one variance for both samples: if the record is true, they are of one
-            distribution. A variance of its own would make a few episodes that happen to end alike too sure of themselves.
+            Student's (1908) test and interval with one variance for both samples, which have one distribution
+            if the record is true. With two variances, a few equal returns would seem exact.
 
         Raises:
-            ValueError: if ``n_episodes`` < 2, or the run has not finished or its weights are damaged.
+            ValueError: also if the run has not finished, or its weights are damaged.
         """
         from scipy.stats import t
 
-        if n_episodes < 2:
-            raise ValueError(f"n_episodes must be at least 2, got {n_episodes}")
-        recorded = self.scores
-        played = recipes.get(self.name).evaluate(self.policy(), n_episodes, seed)
-        difference = played.mean() - self.score
-        freedom = len(played) + len(recorded) - 2
-        squares = sum(((x - x.mean()) ** 2).sum() for x in (played, recorded))
-        error = float(np.sqrt(squares / freedom * (1 / len(played) + 1 / len(recorded))))
+        checks.whole(2, n_episodes=n_episodes)
+        recorded = self.returns
+        replayed = recipes.get(self.name).evaluate(self.policy(), n_episodes, seed)
+        difference = replayed.mean() - self.mean_return
+        freedom = len(replayed) + len(recorded) - 2
+        squares = sum(((x - x.mean()) ** 2).sum() for x in (replayed, recorded))
+        error = float(np.sqrt(squares / freedom * (1 / len(replayed) + 1 / len(recorded))))
         if error == 0:
-            return Verdict(self.score, played.mean(), difference, difference, float(difference == 0))
-        half = t.ppf(0.975, freedom) * error
-        return Verdict(
-            self.score,
-            played.mean(),
-            difference - half,
-            difference + half,
-            2 * t.sf(abs(difference) / error, freedom),
-        )
+            low, high, p = difference, difference, float(difference == 0)
+        else:
+            half = t.ppf(0.975, freedom) * error
+            low, high = difference - half, difference + half
+            p = 2 * t.sf(abs(difference) / error, freedom)
+        return ReplayCheck(self.mean_return, replayed.mean(), low, high, p)
 
 
-def find(folder: str | Path = SHIPPED) -> Iterator[Record]:
+def find(folder: str | Path = RECORDS_DIR) -> Iterator[Record]:
     """Yield every run in a folder and its subfolders, in order of recipe, settings and seed."""
     found = [Record(path.parent) for path in Path(folder).rglob("run.json")]
     yield from sorted(found, key=lambda record: (record.label, record.seed))
 
 
-def load(name: str, folder: str | Path = SHIPPED, **changed) -> list[Record]:
+def load(name: str, folder: str | Path = RECORDS_DIR, **overrides: object) -> list[Record]:
     """Return the finished runs of a recipe, in order of their seeds.
 
     Args:
         name: of the recipe.
-        folder: where to look; the package's own records, unless said otherwise.
-        **changed: settings that were not the recipe's own.
+        folder: where to look; by default the package's own records.
+        **overrides: settings that differ from the recipe's.
 
     Raises:
         ValueError: if there are none; the message names those there are.
     """
-    there = [record for record in find(folder) if record.finished]
-    if found := [record for record in there if record.name == name and record.changed == changed]:
+    overrides = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
+    finished = [record for record in find(folder) if record.finished]
+    if found := [record for record in finished if record.name == name and record.overrides == overrides]:
         return found
-    others = ", ".join(sorted({record.label for record in there})) or "none"
-    raise ValueError(f"there is no record of {_label(name, changed)} in {folder}; there are {others}")
+    others = ", ".join(sorted({record.label for record in finished})) or "none"
+    raise ValueError(f"there is no record of {_label(name, overrides)} in {folder}; there are {others}")
 
 
-def _label(name: str, changed: Mapping[str, Any]) -> str:
-    return " ".join([name, *(f"{setting}={value}" for setting, value in changed.items())])
+def _label(name: str, overrides: Mapping[str, object]) -> str:
+    texts = (f"{setting}={format_value(value)}" for setting, value in overrides.items())
+    return " ".join([name, *texts])
 
 
 def bands(records: Iterable[Record]) -> dict[str, Band]:
-    """Return for each combination of recipe and settings the band of its learning curves over fresh episodes, by its label.
-
-    A single run is a band without width.
-    """
+    """Return for each label the band of its evaluations, which has no width if there is only one run."""
     runs: dict[str, list] = {}
     for record in records:
         runs.setdefault(record.label, []).append(record.evaluations())
     return {
-        label: band(curves) if len(curves) > 1 else Band(*curves[0], *curves[0][1:] * 2)
-        for label, curves in runs.items()
+        label: bootstrap_band(found) if len(found) > 1 else Band(*found[0], *found[0][1:] * 2)
+        for label, found in runs.items()
     }
 
 
-def provenance() -> dict[str, Any]:
-    """Return what a run is made with: versions, commit, Python, processor."""
+def provenance() -> dict[str, object]:
+    """Return what a run is made with: commit, versions, Python, processor."""
     versions: dict[str, str | None] = {}
     for package in VERSIONS:
         try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
+            versions[package] = version(package)
+        except PackageNotFoundError:
             versions[package] = None
-    return {
-        "commit": _commit(),
-        "versions": versions,
-        "python": platform.python_version(),
-        "processor": _processor(),
-    }
+    made_with: dict[str, object] = {"commit": _commit(), "versions": versions}
+    return made_with | {"python": platform.python_version(), "processor": _processor()}
 
 
 def _commit() -> str | None:
-    """Return the commit of a checkout, with a + if it was changed, or what pip installed from a repository."""
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
-    }  # a hook's are of its own repository
+    """Return the commit of the checkout, with a + if a module has changed, or of what pip installed."""
+    package = RECORDS_DIR.parents[1]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's
 
-    def git(*arguments):
-        command = ["git", "-C", str(SHIPPED.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout.strip()
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # not another's repository
+        git("ls-files", "--error-unmatch", "__init__.py")  # fails in a repository of something else
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "*.py") else "")
     except (OSError, subprocess.CalledProcessError):
         pass
     try:
-        return json.loads(metadata.distribution("pgcourse").read_text("direct_url.json") or "{}")["vcs_info"][
-            "commit_id"
-        ]
-    except (metadata.PackageNotFoundError, KeyError):
+        origin = json.loads(distribution("pgcourse").read_text("direct_url.json") or "{}")
+        return origin["vcs_info"]["commit_id"]
+    except (PackageNotFoundError, KeyError):
         return None
 
 
 def _processor() -> str:
-    models = []
-    if Path("/proc/cpuinfo").exists():
-        models = [
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ]
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{os.cpu_count()} × {models[0] if models else platform.processor() or platform.machine()}"
