@@ -15,7 +15,10 @@ PLACES = [
         for folder in ("ProgramFiles", "ProgramFiles(x86)", "LocalAppData")
     ),
 ]
-HINT = "No Chromium or Chrome was found, and none could be installed. Try: python -m playwright install --with-deps chromium"
+HINT = (
+    "No Chromium or Chrome was found, and none could be installed. "
+    "Try: python -m playwright install --with-deps chromium"
+)
 
 
 def find() -> str:
@@ -51,7 +54,10 @@ def install() -> str | None:
 
 
 def starts(path: str) -> bool:
-    """Say whether it is a browser: a snap's stub, or a download without its libraries, does not start. On Windows asking opens a window."""
+    """Return whether it is a browser: a snap's stub or a download without its libraries does not start.
+
+    On Windows asking for the version would open a window, so there the file is enough.
+    """
     return Path(path).exists() and (os.name == "nt" or succeeds(path, "--version"))
 
 

@@ -1,4 +1,4 @@
-"""Which browser the tests of the site take, on machines that have this or that."""
+"""Which browser the tests of the site use, on machines that differ in what is installed."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ DOWNLOAD, UPDATE, INSTALL = "playwright install chromium", "apt-get update", "ap
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine where only what is in ``has`` exists or succeeds; ``did`` lists the commands that were run there."""
+    """A machine where only what is in ``has`` exists or succeeds; ``did`` lists the commands run there."""
     machine = SimpleNamespace(
         has=set(), did=[], brings={DOWNLOAD: PLAYWRIGHTS, INSTALL: SYSTEMS}, broken=set(), uid=0
     )

@@ -1,4 +1,4 @@
-"""Exercises know what is right, tell typical mistakes apart, and are in the chapters with solutions that they accept."""
+"""Exercises accept correct solutions, those of the chapters among them, and tell misconceptions apart."""
 
 import ast
 import inspect
@@ -13,31 +13,32 @@ from pgcourse.teaching.exercises import EXERCISES, check
 
 BOOK = Path(__file__).parents[1] / "book"
 CHAPTERS = {path.name[1]: nbformat.read(path, as_version=4).cells for path in sorted(BOOK.glob("0*.ipynb"))}
-MISTAKES = [
+MISCONCEPTIONS = [
     (number, sentence, wrong)
     for number, exercise in EXERCISES.items()
-    for sentence, wrong in exercise.mistakes
+    for sentence, wrong in exercise.misconceptions.items()
 ]
 
 
-def end(verdict):
-    """What it says after the case, in one line."""
-    return " ".join(line for line in verdict.text.splitlines()[1:] if not line.startswith(" "))
+def advice(feedback):
+    """What the feedback says after the case, in one line."""
+    return " ".join(line for line in feedback.text.splitlines()[1:] if not line.startswith(" "))
 
 
 @pytest.mark.parametrize(
-    ("number", "sentence", "wrong"), MISTAKES, ids=lambda x: x if isinstance(x, str) and len(x) == 3 else ""
+    ("number", "sentence", "wrong"),
+    MISCONCEPTIONS,
+    ids=lambda x: x if isinstance(x, str) and len(x) == 3 else "",
 )
-def test_each_mistake_is_told_from_all_others(number, sentence, wrong):
-    verdict = check(number, wrong)
-    assert not verdict.right
-    assert end(verdict) == sentence
+def test_each_misconception_is_told_from_all_others(number, sentence, wrong):
+    feedback = check(number, wrong)
+    assert not feedback.correct
+    assert advice(feedback) == sentence
 
 
-def test_no_two_mistakes_of_an_exercise_are_called_the_same():
+def test_each_exercise_knows_several_misconceptions():
     for exercise in EXERCISES.values():
-        sentences = [sentence for sentence, _ in exercise.mistakes]
-        assert len(sentences) == len(set(sentences)) >= 5
+        assert len(exercise.misconceptions) >= 5
 
 
 @pytest.mark.parametrize("number", EXERCISES)
@@ -61,7 +62,7 @@ def test_the_chapter_has_the_exercise_and_its_solution_is_right(number):
     )[:1]
     exec(solution, namespace)
     assert check(number, namespace[stub.name]).text.startswith(
-        f"Exercise {number}, {stub.name}: right, in all of "
+        f"Exercise {number}, {stub.name}: correct in all "
     )
 
 
@@ -78,34 +79,37 @@ def right(r, gamma):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (lambda r, gamma: -right(r, gamma), "The sign is the wrong way round, everywhere."),
+        (lambda r, gamma: -right(r, gamma), "The sign is wrong everywhere."),
         (lambda r, gamma: 3 * right(r, gamma), "Everything is 3 times what it should be."),
         (
             lambda r, gamma: right(r, gamma)[:, None],
-            "The shape should be (3,), and is (3, 1): along which axis",
+            "The shape should be (3,), but it is (3, 1). Check the axes",
         ),
-        (lambda r, gamma: right(r, gamma) / 0, "There are numbers that are none"),
-        (lambda r, gamma: r[7], "It does not get to its end: read the message above."),
-        (lambda r, gamma: "G", "What is asked for is an array of numbers."),
-        (in_place, "The numbers may be right, but begin with a copy"),
+        (lambda r, gamma: right(r, gamma) / 0, "Some values are infinite or NaN."),
+        (lambda r, gamma: r[7], "Your function raises an exception: read the message above."),
+        (lambda r, gamma: "G", "Your function must return an array of numbers."),
+        (in_place, "Your function changes its arguments. The numbers may be right, but work on a copy"),
         (
             lambda r, gamma: right(r, gamma) if gamma == 0.5 else None,
-            "Here it returns nothing: is there a `return`",
+            "Your function returns nothing here. Does every branch end with a `return`?",
         ),
-        (lambda r, gamma: right(r, min(gamma, 0.93)), "Most cases are right. What is different in this one?"),
-        (lambda r, gamma: right(r, min(gamma, 0.5)), "Follow this case with a pencil."),
-        (lambda r, gamma: right(r, gamma) + 1, "Follow this case with a pencil."),
+        (
+            lambda r, gamma: right(r, min(gamma, 0.93)),
+            "Most cases are correct. What is different in this one?",
+        ),
+        (lambda r, gamma: right(r, min(gamma, 0.5)), "Work through this case by hand."),
+        (lambda r, gamma: right(r, gamma) + 1, "Work through this case by hand."),
     ],
 )
 def test_mistakes_that_can_be_made_anywhere(wrong, said):
-    verdict = check("4.4", wrong)
-    assert not verdict.right
-    assert end(verdict).startswith(said)
+    feedback = check("4.4", wrong)
+    assert not feedback.correct
+    assert advice(feedback).startswith(said)
 
 
-def test_a_verdict_shows_the_first_case_that_went_wrong():
+def test_feedback_shows_the_first_case_that_fails():
     assert repr(check("4.4", lambda r, gamma: right(r, 1.0))).splitlines() == [
-        "Exercise 4.4, to_go: not yet; right in 1 of 10 cases. For",
+        "Exercise 4.4, discounted_reward_to_go: not yet, correct in 1 of 10 cases. The first that fails:",
         "    r = [0., 0., 1.]",
         "    gamma = 0.5",
         "    expected: [0.25, 0.5 , 1.  ]",
@@ -113,35 +117,33 @@ def test_a_verdict_shows_the_first_case_that_went_wrong():
         "The discount is missing.",
     ]
     assert "returned: IndexError: index 7 is out of bounds" in check("4.4", lambda r, gamma: r[7]).text
-    assert "returned: something of type str" in check("4.4", lambda r, gamma: "G").text
-    assert "returned: what it was given has changed" in check("4.4", in_place).text
+    assert "returned: an object of type str" in check("4.4", lambda r, gamma: "G").text
+    assert "returned: changed arguments" in check("4.4", in_place).text
     assert (
-        "The shape should be (1, 2), and is (2, 1): is it transposed?"
+        "The shape should be (1, 2), but it is (2, 1). Is it transposed?"
         in check("8.5", lambda s, dQ_da: s.T @ dQ_da).text
     )
 
 
-def test_a_mistake_is_recognised_beside_an_overflow():
+def test_a_misconception_is_recognised_beside_an_overflow():
     """Exponentials of 900 in one case, and in all the others the sum over the wrong axis."""
-    verdict = check(
+    feedback = check(
         "1.4", lambda q, temperature: np.exp(q / temperature) / np.exp(q / temperature).sum(axis=0)
     )
-    assert (
-        end(verdict) == "The sum goes over the states. Each row is a state of its own, and has to sum to 1."
-    )
+    assert advice(feedback) == "Each row should sum to 1, but the columns do."
 
 
-def test_what_returns_nothing_is_not_written_yet():
+def test_a_function_that_returns_nothing_is_not_written_yet():
     def unfinished(r, gamma):
         raise NotImplementedError
 
     for stub in (unfinished, lambda r, gamma: None):
-        verdict = check("4.4", stub)
-        assert not verdict.right
-        assert (
-            verdict.text
-            == "Exercise 4.4, to_go: returns nothing yet.\nWrite it, end it with `return`, and run this cell again."
-        )
+        feedback = check("4.4", stub)
+        assert not feedback.correct
+        assert feedback.text.splitlines() == [
+            "Exercise 4.4, discounted_reward_to_go: returns nothing yet.",
+            "Write your lines, end them with `return`, and run this cell again.",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_what_returns_nothing_is_not_written_yet():
         (
             "4.4",
             np.zeros(3),
-            "^function must be the function that you wrote, got array.*; without brackets behind its name$",
+            r"^function must be your function, without \(\) after its name, got array.*$",
         ),
     ],
 )

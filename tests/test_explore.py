@@ -1,4 +1,4 @@
-"""The two lives of a slider: baked into HTML, and live in a Jupyter kernel with ipywidgets 8 and with 7.7.1, Colab's."""
+"""Sliders baked into HTML, and live in a Jupyter kernel with ipywidgets 8 and with 7.7.1, Colab's."""
 
 import ast
 import base64
@@ -33,7 +33,7 @@ def plain(**point):
     return plt.figure(figsize=(0.2, 0.2))
 
 
-def film(red=200):
+def clip(red=200):
     return video.show([np.full((16, 16, 3), red, np.uint8)] * 3, f"{red} of red")
 
 
@@ -103,7 +103,8 @@ class TestBaked:
             "theta": "θ",
             "batch_size": "batch size",
         }
-        letters |= {"eta_critic": "η′", "n_steps": "steps", "n_episodes": "episodes ℰ", "i": "step i"}
+        letters |= {"eta_critic": "η′", "n_steps": "steps", "n_episodes": "episodes ℰ", "t": "step t"}
+        letters |= {"n_runs": "runs", "w_1": "w₁", "w_2": "w₂"}
         soup = page(plain, **{name: [0.5] for name in letters})
         assert [span.text for span in soup.find_all("span")] == list(letters.values())
         assert soup.img["alt"] == ", ".join(f"{letter} = 0.5" for letter in letters.values())
@@ -126,8 +127,8 @@ class TestBaked:
     def test_the_same_call_gives_the_same_bytes(self):
         assert explore(draw, **GRID).data == explore(draw, **GRID).data
 
-    def test_films_take_the_place_of_pictures(self):
-        soup = page(film, red=[0, 200])
+    def test_videos_take_the_place_of_pictures(self):
+        soup = page(clip, red=[0, 200])
         blocks = soup.select("figure.explore > div:not(.sliders)")
         assert [(block["aria-label"], block.has_attr("hidden")) for block in blocks] == [
             ("red = 0", True),
@@ -148,11 +149,11 @@ class TestBaked:
             ),
             (
                 lambda eta, red: None,
-                "draw must return a matplotlib figure or a film, got NoneType at η = 0.25, red = 2",
+                "draw must return a matplotlib figure or a video, got NoneType at η = 0.25, red = 2",
             ),
             (
                 lambda eta, red: plain().gca(),
-                "draw must return a matplotlib figure or a film, got Axes at η = 0.25, red = 2",
+                "draw must return a matplotlib figure or a video, got Axes at η = 0.25, red = 2",
             ),
             (lambda eta: plain(), "draw failed at η = 0.25, red = 2: TypeError: "),
         ],
@@ -170,7 +171,7 @@ class TestBaked:
         ({}, "grid must name at least one parameter of draw, got none"),
         ({"red": 5}, "red must be a sequence of values, got 5"),
         ({"red": [1], "rule": []}, "rule must have at least one value, got an empty sequence"),
-        ({"red": [0.5, float("nan")]}, "red must hold finite numbers, got [0.5, nan]"),
+        ({"red": [0.5, float("nan")]}, "red must be finite, got nan"),
         (
             {"red": range(101)},
             "grid must have at most 100 points, each is a frame in the page, got 101 red = 101",
@@ -181,7 +182,7 @@ class TestBaked:
         ),
     ],
 )
-def test_a_bad_grid_is_named_in_both_lives(monkeypatch, environment, grid, message):
+def test_a_bad_grid_is_named_baked_and_live(monkeypatch, environment, grid, message):
     monkeypatch.setenv("PGCOURSE_BAKE", environment)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         explore(draw, **grid)
@@ -199,7 +200,7 @@ calls = []
 
 def draw(**point):
     calls.append(point)
-    figure = plt.figure(figsize=(0.5, 0.5), facecolor=(0, 0, len(calls) / 255))  # the n-th picture is n/255 blue
+    figure = plt.figure(figsize=(0.5, 0.5), facecolor=(0, 0, len(calls) / 255))  # n-th picture: n/255 blue
     figure.add_axes((0, 0, 1, 1)).set_axis_off()  # Jupyter shows no figure without axes
     return figure
 
@@ -219,7 +220,10 @@ def ends(slider):
 
 @pytest.fixture(scope="module", params=["ipywidgets 8", "ipywidgets 7.7.1"])
 def kernel(request, tmp_path_factory):
-    """Return a function that executes a cell in a Jupyter kernel and returns its last value; ``.shown()`` is what the widget shows."""
+    """Return a function that executes a cell in a Jupyter kernel and returns its last value.
+
+    Its ``shown()`` returns what the widget shows.
+    """
     env = {
         name: value
         for name, value in os.environ.items()
@@ -313,9 +317,8 @@ def test_a_moved_slider_draws_again_with_any_value_between_the_ends(kernel, valu
 
 
 def test_sliders_start_at_the_defaults_and_one_moves_without_the_other(kernel):
-    kernel(
-        "show(lambda eta=10, n_steps=1: draw(eta=eta, n_steps=n_steps), eta=[0.1, 1, 10], n_steps=range(1, 100, 10))"
-    )
+    draw = "lambda eta=10, n_steps=1: draw(eta=eta, n_steps=n_steps)"
+    kernel(f"show({draw}, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))")
     kernel("sliders[1].value = 7")
     assert kernel("calls") == [{"eta": 10, "n_steps": 1}, {"eta": 10, "n_steps": 7}]
     assert kernel("[slider.description for slider in sliders]") == ["η", "steps"]
@@ -331,7 +334,7 @@ def test_a_slider_draws_when_it_is_let_go(kernel):
     ("body", "message"),
     [
         ("1 / 0", "draw failed at η = {}: ZeroDivisionError: division by zero"),
-        ("None", "draw must return a matplotlib figure or a film, got NoneType at η = {}"),
+        ("None", "draw must return a matplotlib figure or a video, got NoneType at η = {}"),
     ],
 )
 def test_a_live_draw_that_fails_is_named_with_its_point_and_can_recover(kernel, body, message):

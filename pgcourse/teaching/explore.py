@@ -1,10 +1,12 @@
-"""Sliders that live twice: recomputing wherever there is a kernel, baked into the page wherever there is none.
+"""Sliders for figures: live where there is a kernel, among finished pictures on the published page.
 
-``explore(draw, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))`` calls ``draw(eta=…, n_steps=…)``, which returns a matplotlib figure, or a
-film. With a kernel it returns ipywidgets over the full ranges. While the book is built (the environment variable ``PGCOURSE_BAKE`` is set)
-it draws every point of the grid once and returns native HTML sliders that choose among the finished frames; without script the
-reader sees the one where the sliders start.
+``explore(draw, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))`` calls ``draw(eta=…, n_steps=…)``, which returns
+a matplotlib figure or a video. With a kernel it returns ipywidgets over the full ranges. While the book is
+built, with the environment variable ``PGCOURSE_BAKE`` set, it draws every point of the grid once and returns
+HTML sliders that choose among the frames. Without JavaScript only the frame where they start is shown.
 """
+
+from __future__ import annotations
 
 import base64
 import html
@@ -14,13 +16,22 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pgcourse import checks
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+    from ipywidgets import interactive
+    from matplotlib.figure import Figure
+
+    Draw = Callable[..., Figure | HTML]
+
 MAX_FRAMES = 100
 LABELS = {
-    "i": "step i",
+    "t": "step t",
     "n_runs": "runs",
     "eta": "η",
     "eta_critic": "η′",
@@ -36,24 +47,23 @@ LABELS = {
 }
 
 
-def explore(draw: Callable[..., Any], /, **grid: Iterable) -> Any:
+def explore(draw: Draw, /, **grid: Iterable[object]) -> interactive | HTML:
     """Show what ``draw`` returns, with one slider for each of its parameters.
 
-    The sliders start where the grid is nearest to the defaults in the signature of ``draw``; in the middle, if there are none. The first
-    line of its docstring describes the picture to those who cannot see it.
+    The sliders start where the grid is nearest to the defaults in the signature of ``draw``, or in the middle
+    if there are none. The first line of its docstring is the text alternative of the picture.
 
     Args:
-        draw: called as ``draw(**point)``; returns a matplotlib figure, or a film as ``video.show`` does.
-        **grid: for each parameter the values of the baked sliders, in order: numbers, strings or booleans. With a kernel, ascending
-            numbers range freely between the first and the last. Integers stay integers. Where the values are spaced more evenly on a
-            logarithmic scale, so is the slider.
+        draw: called as ``draw(**point)``; returns a matplotlib figure, or a video as ``video.show`` does.
+        **grid: for each parameter the values of its slider in order: finite numbers, strings or booleans; at
+            most 100 points in all. With a kernel, ascending numbers range freely from the first to the last.
+            Integers stay integers. The slider is logarithmic if that spaces its values more evenly.
 
     Returns:
         An ipywidgets box with a kernel, HTML while the book is built.
 
     Raises:
-        ValueError: if the grid is empty, has more than 100 points or holds a number that is not finite, or if ``draw`` fails or returns
-            neither figure nor film, naming the point. (When a live slider gets there, the message appears in place of the figure.)
+        ValueError: if ``draw`` fails at a point. Where a live slider meets one, it shows the message.
     """
     if not grid:
         raise ValueError("grid must name at least one parameter of draw, got none")
@@ -64,34 +74,26 @@ def explore(draw: Callable[..., Any], /, **grid: Iterable) -> Any:
     for name, sequence in values.items():
         if not sequence:
             raise ValueError(f"{name} must have at least one value, got an empty sequence")
-        if not all(np.isfinite(v) for v in sequence if isinstance(v, float)):
-            raise ValueError(f"{name} must hold finite numbers, got {sequence}")
+        checks.finite(**{name: [v for v in sequence if isinstance(v, float)]})
     n_frames = int(np.prod([len(sequence) for sequence in values.values()]))
     if n_frames > MAX_FRAMES:
         sizes = " × ".join(f"{len(sequence)} {name}" for name, sequence in values.items())
-        raise ValueError(
-            f"grid must have at most {MAX_FRAMES} points, each is a frame in the page, got {sizes} = {n_frames}"
-        )
-    start = _start(draw, values)
-    return (
-        _baked(draw, values, start)
-        if os.environ.get("PGCOURSE_BAKE", "0") != "0"
-        else _live(draw, values, start)
-    )
+        allowed = f"at most {MAX_FRAMES} points, each is a frame in the page"
+        raise ValueError(f"grid must have {allowed}, got {sizes} = {n_frames}")
+    show = _baked if os.environ.get("PGCOURSE_BAKE", "0") != "0" else _live
+    return show(draw, values, _start(draw, values))
 
 
-def _plain(sequence) -> list:
+def _plain(sequence: Iterable[object]) -> list:
     """Return a list without NumPy's scalars, and of floats if any number in it is one."""
-    values = [v.item() if isinstance(v, np.generic) else v for v in sequence]
-    return (
-        [float(v) for v in values]
-        if all(map(_is_number, values)) and any(isinstance(v, float) for v in values)
-        else values
-    )
+    values: list = [v.item() if isinstance(v, np.generic) else v for v in sequence]
+    if all(map(_is_number, values)) and any(isinstance(v, float) for v in values):
+        return [float(v) for v in values]
+    return values
 
 
-def _start(draw, values) -> dict[str, int]:
-    """Return where on its axis of the grid each slider starts."""
+def _start(draw: Draw, values: Mapping[str, list]) -> dict[str, int]:
+    """Return the index in the grid at which each slider starts."""
     parameters = inspect.signature(draw).parameters
     start = {}
     for name, sequence in values.items():
@@ -105,11 +107,11 @@ def _start(draw, values) -> dict[str, int]:
     return start
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _figure(draw, point: Mapping):
+def _figure(draw: Draw, point: Mapping[str, object]) -> Figure | HTML:
     import matplotlib.pyplot as plt
     from IPython.display import HTML
     from matplotlib.figure import Figure
@@ -123,9 +125,8 @@ def _figure(draw, point: Mapping):
         for number in set(plt.get_fignums()) - set(others):
             plt.close(number)
     if not isinstance(figure, Figure | HTML):
-        raise ValueError(
-            f"draw must return a matplotlib figure or a film, got {type(figure).__name__} at {where}"
-        )
+        got = f"{type(figure).__name__} at {where}"
+        raise ValueError(f"draw must return a matplotlib figure or a video, got {got}")
     return figure
 
 
@@ -133,51 +134,45 @@ def _label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " "))
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _describe(point: Mapping) -> str:
+def _describe(point: Mapping[str, object]) -> str:
     return ", ".join(f"{_label(name)} = {_text(value)}" for name, value in point.items())
-
-
-def _title(draw) -> str:
-    return (inspect.getdoc(draw) or "").partition("\n")[0].rstrip(".")
 
 
 # With a kernel
 
 
-def _live(draw, values, start):
+def _live(draw: Draw, values: Mapping[str, list], start: Mapping[str, int]) -> interactive:
     from IPython.display import display
     from ipywidgets import interactive
 
     point = {name: sequence[start[name]] for name, sequence in values.items()}
     first = [_figure(draw, point)]  # fails here and now, not inside a widget
 
-    def show(**point):
+    def show(**point: object) -> None:
         display(first.pop() if first else _figure(draw, point))
 
-    return interactive(
-        show, **{name: _slider(name, sequence, point[name]) for name, sequence in values.items()}
-    )
+    return interactive(show, **{name: _slider(name, values[name], value) for name, value in point.items()})
 
 
 def _slider(name, values, value):
     import ipywidgets as w
 
-    form = {"description": _label(name), "continuous_update": False}
+    options = {"description": _label(name), "continuous_update": False, "value": value}
     ascending = all(map(_is_number, values)) and len(values) > 1 and all(np.diff(values) > 0)
     logarithmic = ascending and values[0] > 0 and _unevenness(np.log(values)) < _unevenness(values)
-    if ascending and isinstance(values[0], int) and logarithmic:
+    if ascending and isinstance(values[0], int):
+        if not logarithmic:
+            return w.IntSlider(min=values[0], max=values[-1], **options)
         values = sorted({*values, *np.geomspace(values[0], values[-1], 60).round().astype(int).tolist()})
-    elif ascending and isinstance(values[0], int):
-        return w.IntSlider(min=values[0], max=values[-1], value=value, **form)
     elif ascending:
         kind = w.FloatLogSlider if logarithmic else w.FloatSlider
         low, high = np.log10([values[0], values[-1]]) if logarithmic else (values[0], values[-1])
-        return kind(min=low, max=high, step=(high - low) / 200, value=value, readout_format=".3g", **form)
-    return w.SelectionSlider(options=[(_text(v), v) for v in values], value=value, **form)
+        return kind(min=low, max=high, step=(high - low) / 200, readout_format=".3g", **options)
+    return w.SelectionSlider(options=[(_text(v), v) for v in values], **options)
 
 
 def _unevenness(values) -> float:
@@ -188,33 +183,33 @@ def _unevenness(values) -> float:
 # In the page
 
 
-def _baked(draw, values, start):
+def _baked(draw: Draw, values: Mapping[str, list], start: Mapping[str, int]) -> HTML:
     from IPython.display import HTML
 
-    title = _title(draw)
     sliders, frames = [], []
     for name, sequence in values.items():
-        texts = html.escape(json.dumps([_text(value) for value in sequence], ensure_ascii=False))
+        texts = [_text(value) for value in sequence]
+        data = html.escape(json.dumps(texts, ensure_ascii=False))
         sliders.append(
-            f'<label><span>{html.escape(_label(name))}</span><input type="range" min="0" max="{len(sequence) - 1}" '
-            f'value="{start[name]}" data-texts="{texts}"><output>{html.escape(_text(sequence[start[name]]))}</output></label>'
+            f"<label><span>{html.escape(_label(name))}</span>"
+            f'<input type="range" min="0" max="{len(texts) - 1}" value="{start[name]}" data-texts="{data}">'
+            f"<output>{html.escape(texts[start[name]])}</output></label>"
         )
-    first = tuple(start.values())
+    title = (inspect.getdoc(draw) or "").partition("\n")[0].rstrip(".")
     for index in itertools.product(*(range(len(sequence)) for sequence in values.values())):
         point = {name: sequence[i] for (name, sequence), i in zip(values.items(), index, strict=True)}
         alt = html.escape(f"{title}: {_describe(point)}" if title else _describe(point))
-        shown = "" if index == first else " hidden"
+        hidden = "" if index == tuple(start.values()) else " hidden"
         figure = _figure(draw, point)
         if isinstance(figure, HTML):
-            frames.append(f'<div role="group" aria-label="{alt}"{shown}>{figure.data}</div>')
+            frames.append(f'<div role="group" aria-label="{alt}"{hidden}>{figure.data}</div>')
         else:
-            frames.append(f'<img alt="{alt}" src="data:image/webp;base64,{_webp(figure)}"{shown}>')
-    return HTML(
-        f'<figure class="explore"><div class="sliders">{"".join(sliders)}</div>{"".join(frames)}</figure>'
-    )
+            frames.append(f'<img alt="{alt}" src="data:image/webp;base64,{_webp(figure)}"{hidden}>')
+    content = f'<div class="sliders">{"".join(sliders)}</div>{"".join(frames)}'
+    return HTML(f'<figure class="explore">{content}</figure>')
 
 
-def _webp(figure) -> str:
+def _webp(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="webp", dpi=110, pil_kwargs={"quality": 75, "method": 6})
     return base64.b64encode(buffer.getvalue()).decode()
