@@ -1,12 +1,13 @@
-"""Our actor–critic against A2C of Stable-Baselines3: steps per second, and what is learnt in equally many steps.
+"""Our actor–critic against A2C of Stable-Baselines3: steps per second, and returns after equally many steps.
 
 pip install stable-baselines3
 python benchmarks/actor_critic.py [--steps 300000] [--seeds 5]
 
-Both have the same network, environments, rollout, γ and λ, those of our recipe, on one thread; the peer keeps its own optimiser, RMSProp
-with a learning rate of 0.0007 for actor and critic, or has ours, Adam, with the actor's first rate. For each seed all train one after the
-other; then each policy plays 100 fresh episodes. Steps per second are the median over the seeds, with everything in them but making the
-environments.
+Both have the network, environments, rollout length, γ and λ of our recipe, and one thread. The peer has its
+own optimiser, RMSProp with a learning rate of 0.0007 for actor and critic, or ours, Adam with the initial
+learning rate of our actor. For each seed all are trained one after the other; then each policy is evaluated
+in 100 fresh episodes. Steps per second are the median over the seeds. They include everything but making
+the environments.
 """
 
 import argparse
@@ -21,14 +22,15 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from pgcourse.experiments import recipes
-from pgcourse.maths.statistics import interval
-from pgcourse.networks.mlp import one_thread
+from pgcourse.maths.statistics import bootstrap_interval
+from pgcourse.networks.mlp import single_thread
 
-TASKS = ("actor-critic/cartpole", "actor-critic/lunar-lander")
+RECIPES = ("actor-critic/cartpole", "actor-critic/lunar-lander")
 N_EPISODES = 100
 
 
-def ours(recipe, steps, seed):
+def train_ours(recipe, steps, seed):
+    """Return steps per second, and a function from observations to actions."""
     algorithm = recipe.build(seed)
     begin = time.perf_counter()
     while algorithm.n_steps < steps:
@@ -38,14 +40,15 @@ def ours(recipe, steps, seed):
     return algorithm.n_steps / elapsed, recipes.actor(algorithm.policy, seed)
 
 
-def peer(recipe, steps, seed, **optimizer):
+def train_peer(recipe, steps, seed, **optimizer):
+    """Return the same of A2C."""
     settings = recipe.defaults
-    layers = [settings["n_hidden"]] * settings.get("n_layers", 1)
+    layers = settings["hidden_sizes"]
     policy = {"net_arch": {"pi": layers, "vf": layers}, "activation_fn": torch.nn.ReLU}
-    one = functools.partial(gymnasium.make, recipe.task.name, disable_env_checker=True)  # as ours
-    env = DummyVecEnv([one] * settings["n_envs"])
+    make_env = functools.partial(gymnasium.make, recipe.task.name, disable_env_checker=True)  # as ours
+    env = DummyVecEnv([make_env] * settings["n_envs"])
     options = {
-        "n_steps": settings["n_steps"],
+        "n_steps": settings["rollout_length"],
         "gamma": settings["gamma"],
         "gae_lambda": settings["lam"],
     } | optimizer
@@ -57,42 +60,47 @@ def peer(recipe, steps, seed, **optimizer):
     return model.num_timesteps / elapsed, lambda s: model.predict(s)[0]
 
 
+def train_peer_with_adam(recipe, steps, seed):
+    """Return the same of A2C with our optimiser."""
+    return train_peer(recipe, steps, seed, use_rms_prop=False, learning_rate=recipe.defaults["eta"])
+
+
+LEARNERS = {
+    "ours": train_ours,
+    "SB3, its optimiser": train_peer,
+    "SB3, our optimiser": train_peer_with_adam,
+}
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=300_000, help="of training for each (default 300,000)")
-    parser.add_argument("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")
-    wanted = parser.parse_args()
+    parser.add_argument("--steps", type=int, default=300_000, help="training steps of each (default 300,000)")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, at least 2 (default 5)")
+    args = parser.parse_args()
 
-    report.about(report.made("stable-baselines3"))
-    report.head(
-        f"{wanted.steps:,} steps, {wanted.seeds} seeds", "steps/s", "ours/this", "return: IQM and 95 %"
+    report.print_provenance(report.provenance("stable-baselines3"))
+    report.print_header(
+        f"{args.steps:,} steps, {args.seeds} seeds", "steps/s", "ours/this", "return: IQM and 95 %"
     )
-    for name in TASKS:
+    for name in RECIPES:
         recipe = recipes.get(name)
-        learners = {
-            "ours": ours,
-            "SB3, its optimiser": peer,
-            "SB3, ours": lambda *run, eta=recipe.defaults["eta"]: peer(
-                *run, use_rms_prop=False, learning_rate=eta
-            ),
-        }
-        speeds, scores = ({learner: [] for learner in learners} for _ in range(2))
-        for seed in range(wanted.seeds):
-            for learner, train in learners.items():
-                with one_thread():
-                    speed, act = train(recipe, wanted.steps, seed)
+        speeds, returns = ({learner: [] for learner in LEARNERS} for _ in range(2))
+        for seed in range(args.seeds):
+            for learner, train in LEARNERS.items():
+                with single_thread():
+                    speed, act = train(recipe, args.steps, seed)
                 speeds[learner].append(speed)
-                scores[learner].append(recipe.task.play(act, N_EPISODES, seed=10_000 + seed).mean())
-        for learner in learners:
+                returns[learner].append(recipe.task.evaluate(act, N_EPISODES, seed=10_000 + seed).mean())
+        for learner in LEARNERS:
             speed = np.median(speeds[learner])
-            times = np.median(speeds["ours"]) / speed
-            report.row(
+            ratio = np.median(speeds["ours"]) / speed
+            report.print_row(
                 f"{recipe.task.name}, {learner}",
                 f"{speed:,.0f}",
-                f"{times:.2f}",
-                str(interval(scores[learner])),
+                f"{ratio:.2f}",
+                str(bootstrap_interval(returns[learner])),
             )
 
 

@@ -1,11 +1,12 @@
-"""Our DQN against that of Stable-Baselines3, on CartPole: what is learnt in equally many steps, and how fast.
+"""Our DQN against that of Stable-Baselines3, on CartPole: returns after equally many steps, and speed.
 
 pip install stable-baselines3
-python benchmarks/dqn.py [--steps 50000] [--seeds 10] [--jobs 2]
+python benchmarks/dqn.py [--steps 50000] [--seeds 10] [--n-jobs 2]
 
-All have two hidden layers of 256, mini-batches of 64, γ = 0.99, and half as many turns as steps. The peer has the settings that its own
-collection of tuned ones has for CartPole (RL Zoo: 128 turns after every 256 steps), or ours. Each run is on one thread; each policy plays
-100 fresh episodes. Steps per second are the median over the seeds, with everything in them but making the environment.
+All have two hidden layers of 256 units, mini-batches of 64, γ = 0.99, and half as many updates as steps. The
+peer has the settings of RL Zoo, its own collection of tuned hyperparameters, for CartPole (128 updates after
+every 256 steps), or ours. Each run has one thread; each policy is evaluated in 100 fresh episodes. Steps per
+second are the median over the seeds. They include everything but making the environment.
 """
 
 import argparse
@@ -15,17 +16,19 @@ import gymnasium
 import joblib
 import numpy as np
 import report
-from stable_baselines3 import DQN as Peer
+from stable_baselines3 import DQN as PeerDQN
 
+from pgcourse.algorithms.config import inverse_time_decay
 from pgcourse.experiments import recipes
-from pgcourse.maths.statistics import interval
-from pgcourse.networks.mlp import one_thread
+from pgcourse.maths.statistics import bootstrap_interval
+from pgcourse.networks.mlp import single_thread
 
 RECIPE = recipes.get("dqn/cartpole")
 N_EPISODES = 100
 
 
-def ours(steps, seed):
+def train_ours(steps, seed):
+    """Return steps per second, and a function from observations to actions."""
     algorithm = RECIPE.build(seed)
     begin = time.perf_counter()
     while algorithm.n_steps < steps:
@@ -33,89 +36,89 @@ def ours(steps, seed):
     return steps / (time.perf_counter() - begin), algorithm.policy.greedy
 
 
-def peer(steps, seed, **options):
-    s = RECIPE.defaults
+def train_peer(steps, seed, **options):
+    """Return the same of the peer."""
+    settings = RECIPE.defaults
     options |= {
-        "batch_size": s["batch_size"],
-        "buffer_size": s["capacity"],
-        "gamma": s["gamma"],
-        "learning_starts": s["n_random"],
+        "batch_size": settings["batch_size"],
+        "buffer_size": settings["capacity"],
+        "gamma": settings["gamma"],
+        "learning_starts": settings["learning_starts"],
+        "exploration_fraction": settings["exploration_steps"] / steps,
+        "exploration_final_eps": settings["epsilon"],
     }
-    options |= {"exploration_fraction": s["n_exploring"] / steps, "exploration_final_eps": s["epsilon"]}
     env = gymnasium.make(RECIPE.task.name, disable_env_checker=True)  # as ours
-    model = Peer(
-        "MlpPolicy", env, policy_kwargs={"net_arch": [s["n_hidden"]] * 2}, seed=seed, device="cpu", **options
-    )
+    policy = {"net_arch": settings["hidden_sizes"]}
+    model = PeerDQN("MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **options)
     begin = time.perf_counter()
     model.learn(steps)
     return steps / (time.perf_counter() - begin), lambda s: model.predict(s, deterministic=True)[0]
 
 
-def tuned(steps, seed):
-    return peer(
-        steps, seed, learning_rate=0.0023, train_freq=256, gradient_steps=128, target_update_interval=10
-    )
+def train_peer_as_in_rl_zoo(steps, seed):
+    options = {"train_freq": 256, "gradient_steps": 128, "target_update_interval": 10}
+    return train_peer(steps, seed, learning_rate=0.0023, **options)
 
 
-def as_ours(steps, seed):
-    s = RECIPE.defaults
+def train_peer_as_ours(steps, seed):
+    settings = RECIPE.defaults
 
-    def falling(left):  # the peer counts down from 1 to 0
-        return recipes.harmonic(s["eta"], s["eta_halved"], (1 - left) * steps)
+    def eta(remaining):  # the peer counts down from 1 to 0
+        n_steps = (1 - remaining) * steps
+        return inverse_time_decay(settings["eta"], settings["eta_decay_steps"], n_steps)
 
     options = {
-        "train_freq": s["every"],
+        "train_freq": settings["train_interval"],
         "gradient_steps": 1,
-        "target_update_interval": s["copied"] * s["every"],
+        "target_update_interval": settings["target_update_interval"] * settings["train_interval"],
     }
-    return peer(steps, seed, learning_rate=falling, **options)
+    return train_peer(steps, seed, learning_rate=eta, **options)
 
 
-LEARNERS = {"ours": ours, "SB3, tuned by its own": tuned, "SB3, our settings": as_ours}
+LEARNERS = {
+    "ours": train_ours,
+    "SB3, settings of RL Zoo": train_peer_as_in_rl_zoo,
+    "SB3, our settings": train_peer_as_ours,
+}
 
 
 def run(train, steps, seed):
-    with one_thread():
+    """Return steps per second, and the mean return of the policy."""
+    with single_thread():
         speed, act = train(steps, seed)
-    return speed, RECIPE.task.play(act, N_EPISODES, seed=10_000 + seed).mean()
+    return speed, RECIPE.task.evaluate(act, N_EPISODES, seed=10_000 + seed).mean()
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=50_000, help="of training for each (default 50,000)")
-    parser.add_argument("--seeds", type=int, default=10, help="how many, at least 2 (default 10)")
+    parser.add_argument("--steps", type=int, default=50_000, help="training steps of each (default 50,000)")
+    parser.add_argument("--seeds", type=int, default=10, help="number of seeds, at least 2 (default 10)")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="runs at once; speeds are worth something with 1 only (default)"
+        "--n-jobs", type=int, default=1, help="parallel runs (default 1; with more, speeds mean little)"
     )
-    wanted = parser.parse_args()
+    args = parser.parse_args()
 
-    jobs = [(name, seed) for seed in range(wanted.seeds) for name in LEARNERS]
-    done = joblib.Parallel(wanted.jobs)(
-        joblib.delayed(run)(LEARNERS[name], wanted.steps, seed) for name, seed in jobs
+    runs = [(name, seed) for seed in range(args.seeds) for name in LEARNERS]
+    results = joblib.Parallel(args.n_jobs)(
+        joblib.delayed(run)(LEARNERS[name], args.steps, seed) for name, seed in runs
     )
-    report.about(report.made("stable-baselines3"))
-    report.head(
-        f"{wanted.steps:,} steps, {wanted.seeds} seeds",
-        "steps/s",
-        "ours/this",
-        "return: IQM and 95 %",
-        "each",
-    )
-    speeds, scores = (
-        {name: [r[k] for job, r in zip(jobs, done, strict=True) if job[0] == name] for name in LEARNERS}
-        for k in (0, 1)
-    )
+    speeds, returns = ({name: [] for name in LEARNERS} for _ in range(2))
+    for (name, _), (speed, mean_return) in zip(runs, results, strict=True):
+        speeds[name].append(speed)
+        returns[name].append(mean_return)
+    report.print_provenance(report.provenance("stable-baselines3"))
+    columns = ("steps/s", "ours/this", "return: IQM and 95 %", "each run")
+    report.print_header(f"{args.steps:,} steps, {args.seeds} seeds", *columns)
     for name in LEARNERS:
         speed = np.median(speeds[name])
-        each = " ".join(f"{score:.0f}" for score in sorted(scores[name]))
-        report.row(
+        report.print_row(
             name,
             f"{speed:,.0f}",
             f"{np.median(speeds['ours']) / speed:.2f}",
-            str(interval(scores[name])),
-            each,
+            str(bootstrap_interval(returns[name])),
+            " ".join(f"{mean_return:.0f}" for mean_return in sorted(returns[name])),
         )
 
 

@@ -1,8 +1,9 @@
-"""How fast small worlds are sampled: ``MDP.sample`` against the same worlds as Gymnasium environments, in one run.
+"""How fast small MDPs are sampled: ``MDP.sample_episodes`` against the same MDPs as Gymnasium environments.
 
 python benchmarks/mdp.py
 """
 
+import argparse
 import os
 import time
 
@@ -15,73 +16,74 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from pgcourse.environments import worlds
 from pgcourse.maths.estimators import score_function
 
-SECONDS = 2.0  # of each measurement, at the least
-WORLDS = {
+SECONDS = 2.0  # of each measurement, at least
+MDPS = {
     "chain, 3 steps": worlds.chain(),
-    "corridor, 4 tiles": worlds.corridor(looks=(0, 0, 1, 1), swapped=(1, 3)),
-    "grid, windy": worlds.grid(),
+    "short corridor, 4 tiles": worlds.short_corridor(observations=(0, 0, 1, 1), swapped=(1, 3)),
+    "windy grid": worlds.windy_grid(),
     "random, 30 states, 50 steps": worlds.random_mdp(30, 4, np.random.default_rng(0), horizon=50),
 }
 
 
-def rate(turn):
-    """Return the steps per second of turn(), which returns how many it took."""
-    turn()
+def steps_per_second(play):
+    """Return the steps per second of ``play()``, which returns how many steps it took."""
+    play()
     n_steps, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < SECONDS:
-        n_steps += turn()
+        n_steps += play()
     return n_steps / (time.perf_counter() - begin)
 
 
-def single(world, rng):
-    env = world.env()
+def single_env(mdp, rng):
+    env = mdp.env()
     env.reset(seed=0)
 
-    def turn(n=2000):
-        for a in rng.integers(world.n_actions, size=n):
-            _, _, over, _, _ = env.step(a)
-            if over:
+    def play(n=2000):
+        for a in rng.integers(mdp.n_actions, size=n):
+            _, _, terminated, _, _ = env.step(a)
+            if terminated:
                 env.reset()
         return n
 
-    return turn
+    return play
 
 
-def vector(world, rng, n_envs=64):
-    envs = SyncVectorEnv([world.env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+def vector_env(mdp, rng, n_envs=64):
+    envs = SyncVectorEnv([mdp.env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     envs.reset(seed=0)
 
-    def turn(n=100):
-        for a in rng.integers(world.n_actions, size=(n, n_envs)):
+    def play(n=100):
+        for a in rng.integers(mdp.n_actions, size=(n, n_envs)):
             envs.step(a)
         return n * n_envs
 
-    return turn
+    return play
 
 
-def ours(world, rng, estimate):
-    w = np.zeros((world.n_seen, world.n_actions))
+def sampling(mdp, rng, estimate):
+    w = np.zeros((mdp.n_observations, mdp.n_actions))
 
-    def turn():
-        episodes = world.sample(w, 10_000, rng)
+    def play():
+        episodes = mdp.sample_episodes(w, 10_000, rng)
         if estimate:
             score_function(w, episodes)
-        return int(episodes.live.sum())
+        return int(episodes.mask.sum())
 
-    return turn
+    return play
 
 
 def main():
-    report.about(report.made())
-    report.head("steps/s", "one env", "64 at once", "sample", "and estimate", "sample/envs")
-    for name, world in WORLDS.items():
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    report.print_provenance(report.provenance())
+    report.print_header("steps/s", "one env", "64 envs", "sampled", "and estimates", "sampled/envs")
+    for name, mdp in MDPS.items():
         rng = np.random.default_rng(0)
-        alone, many = rate(single(world, rng)), rate(vector(world, rng))
-        sampled, estimated = (rate(ours(world, rng, estimate)) for estimate in (False, True))
-        report.row(
-            name,
-            *(f"{speed:,.0f}" for speed in (alone, many, sampled, estimated, sampled / max(alone, many))),
-        )
+        single, vector = steps_per_second(single_env(mdp, rng)), steps_per_second(vector_env(mdp, rng))
+        sampled, estimated = (steps_per_second(sampling(mdp, rng, estimate)) for estimate in (False, True))
+        speeds = (single, vector, sampled, estimated, sampled / max(single, vector))
+        report.print_row(name, *(f"{speed:,.0f}" for speed in speeds))
 
 
 if __name__ == "__main__":
