@@ -1,8 +1,11 @@
-"""What algorithms ask of an environment, a policy and a critic. Anything with these methods will do."""
+"""What algorithms ask of an environment, a policy and a critic, and what training asks of an algorithm.
+
+Anything with these methods will do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
@@ -43,21 +46,50 @@ class Network(Protocol):
     def load_state_dict(self, state_dict: dict, /) -> object: ...
 
 
-class Policy(Network, Protocol):
-    """A stochastic policy: log π(a∣s), shape (N,), differentiable, and samples of an action per state."""
+class Player(Network, Protocol):
+    """Any policy that can be evaluated: for N states it draws N actions, or gives the most probable ones."""
+
+    def sample(self, s: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
+    def greedy(self, s: np.ndarray) -> np.ndarray: ...
+
+
+class Policy(Player, Protocol):
+    """A stochastic policy: it can be evaluated, and log π(a∣s), shape (N,), is differentiable."""
 
     def log_prob(self, s: np.ndarray, a: np.ndarray) -> Float[Tensor, " N"]: ...
-    def sample(self, s: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
 
 
-class Actor(Network, Protocol):
-    """A deterministic policy: μ(s), shape (N, D), differentiable when called, and as an array to act with."""
+class Actor(Player, Protocol):
+    """A deterministic policy: it can be evaluated, and when called, μ(s), shape (N, D), is differentiable."""
 
     def __call__(self, s: Tensor, /) -> Float[Tensor, "N D"]: ...
-    def greedy(self, s: np.ndarray) -> Float[np.ndarray, "N D"]: ...
 
 
 class ValueFunction(Network, Protocol):
     """A state-value function: v(s), shape (N,)."""
 
     def __call__(self, s: np.ndarray, /) -> Float[Tensor, " N"]: ...
+
+
+class Metrics(Protocol):
+    """What an update returns: steps so far, returns of the episodes that ended, and any other numbers."""
+
+    @property
+    def n_steps(self) -> int: ...
+    @property
+    def episode_returns(self) -> Collection[float]: ...
+    def _asdict(self) -> dict[str, float]: ...
+
+
+class Algorithm(Protocol):
+    """What training, sweeps and checkpoints ask of an algorithm."""
+
+    @property
+    def policy(self) -> Player: ...
+    @property
+    def env(self) -> Environment: ...
+    @property
+    def n_steps(self) -> int: ...
+    def update(self) -> Metrics: ...
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state: dict) -> None: ...

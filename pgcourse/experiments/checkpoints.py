@@ -16,22 +16,17 @@ import zlib
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
 
+    from pgcourse.algorithms.protocols import Network
+
 PATTERN = "checkpoint-*.pt"
 MAX_CHECKPOINTS = 2  # in a folder: if the last one is damaged, there is one before it
-
-
-class Network(Protocol):
-    """What has weights, such as a ``torch.nn.Module``."""
-
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state_dict: dict, /) -> object: ...
 
 
 def atomic_write(path: Path, data: bytes | memoryview) -> None:

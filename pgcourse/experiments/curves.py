@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pgcourse.experiments import checkpoints
 
-
-class Metrics(Protocol):
-    """What an update returns: steps so far, returns of the episodes that ended, and any other numbers."""
-
-    @property
-    def n_steps(self) -> int: ...
-    @property
-    def episode_returns(self) -> Collection[float]: ...
-    def _asdict(self) -> dict[str, float]: ...
+if TYPE_CHECKING:
+    from pgcourse.algorithms.protocols import Metrics
 
 
 class Curve:

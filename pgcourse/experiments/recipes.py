@@ -14,7 +14,7 @@ import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -47,7 +47,7 @@ from pgcourse.experiments.settings import (
 )
 
 if TYPE_CHECKING:
-    from pgcourse.experiments.training import Algorithm
+    from pgcourse.algorithms.protocols import Algorithm, Player
 
 
 class AlgorithmEntry(NamedTuple):
@@ -70,13 +70,6 @@ ALGORITHMS = {
     "ddpg": AlgorithmEntry("ddpg", "DDPG", ("actor", "critic")),
     "td3": AlgorithmEntry("ddpg", "TD3", ("actor", "twin_critic")),
 }
-
-
-class Player(Protocol):
-    """What can be evaluated: a policy that draws actions and names the most probable ones."""
-
-    def sample(self, s: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
-    def greedy(self, s: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

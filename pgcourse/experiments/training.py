@@ -11,41 +11,19 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pgcourse import checks
 from pgcourse.experiments import checkpoints
-from pgcourse.experiments.curves import Curve, Metrics, mean
+from pgcourse.experiments.curves import Curve, mean
 
 if TYPE_CHECKING:
-    from pgcourse.algorithms.protocols import Environment
+    from pgcourse.algorithms.protocols import Algorithm, Player
 
 ROWS_PER_CHECKPOINT = 10  # rows of the curve between two checkpoints, at most
 UNITS = {"steps": "n_steps", "episodes": "n_episodes", "minutes": "seconds"}
-
-
-class Policy(checkpoints.Network, Protocol):
-    """What is trained, evaluated and saved."""
-
-    def sample(self, s: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
-    def greedy(self, s: np.ndarray) -> np.ndarray: ...
-
-
-class Algorithm(Protocol):
-    """What ``train`` and ``sweeps`` ask of an algorithm."""
-
-    @property
-    def policy(self) -> Policy: ...
-    @property
-    def env(self) -> Environment: ...
-    @property
-    def n_steps(self) -> int: ...
-
-    def update(self) -> Metrics: ...
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state: dict) -> None: ...
 
 
 class Budget(NamedTuple):
@@ -78,7 +56,7 @@ def train(
     steps: float | None = None,
     episodes: float | None = None,
     minutes: float | None = None,
-    evaluate: Callable[[Policy, int], np.ndarray] | None = None,
+    evaluate: Callable[[Player, int], np.ndarray] | None = None,
     checkpoint_interval: int = 25_000,
     folder: str | Path | None = None,
     progress: bool = True,

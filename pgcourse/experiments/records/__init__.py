@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from pgcourse.arrays import Float
 from pgcourse.experiments import curves, recipes
 from pgcourse.experiments.settings import format_value
 from pgcourse.maths.statistics import Band, bootstrap_band
+
+if TYPE_CHECKING:
+    from pgcourse.algorithms.protocols import Player
+
 
 RECORDS_DIR = Path(__file__).parent
 COMPARISONS_DIR = RECORDS_DIR.parent / "comparisons"  # short runs with changed settings, without a policy
@@ -114,7 +118,7 @@ class Record:
         """Return the steps at which the policy was saved during training, ascending."""
         return sorted(int(path.stem.partition("-")[2]) for path in self.folder.glob("policy-*.safetensors"))
 
-    def policy(self, n_steps: int | None = None) -> recipes.Player:
+    def policy(self, n_steps: int | None = None) -> Player:
         """Return the final policy, or the one saved at a step of ``policy_steps()``.
 
         Raises:
