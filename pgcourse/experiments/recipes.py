@@ -9,6 +9,7 @@ To add an algorithm, add its entry to ``ALGORITHMS``.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import importlib
@@ -99,11 +100,12 @@ class Recipe:
     @property
     def setting_help(self) -> dict[str, str]:
         """What each setting means."""
+        meanings = {f.name: f.metadata["help"] for f in self._setting_fields()}
+        return meanings | {"n_envs": "environments side by side, at least 1"}
+
+    def _setting_fields(self) -> list[dataclasses.Field]:
         _, config_class = ALGORITHMS[self.algorithm].load()
-        fields = (*dataclasses.fields(config_class), *dataclasses.fields(self.architecture))
-        return {f.name: f.metadata["help"] for f in fields} | {
-            "n_envs": "environments side by side, at least 1"
-        }
+        return [*dataclasses.fields(config_class), *dataclasses.fields(self.architecture)]
 
     def settings(self, **overrides: object) -> dict[str, Setting]:
         """Return the defaults with some of them replaced, by values of the same type or by text.
@@ -111,11 +113,12 @@ class Recipe:
         Raises:
             ValueError: if there is no such setting, or it has another type.
         """
-        settings = dict(self.defaults)
+        settings = copy.deepcopy(self.defaults)
+        optional = {f.name for f in self._setting_fields() if "None" in str(f.type)}
         for name, value in overrides.items():
             if name not in settings:
                 raise ValueError(f"{self.name} has no setting {name!r}{nearest(name, settings)}")
-            settings[name] = converted_like(name, settings[name], value)
+            settings[name] = converted_like(name, settings[name], value, optional=name in optional)
         return settings
 
     def build(self, seed: int, **overrides: object) -> Algorithm:

@@ -29,7 +29,7 @@ def fields_of(settings: object) -> dict[str, object]:
 def as_json(name: str, value: object) -> Setting:
     """Return a config's value as JSON has it."""
     if name in FUNCTIONS:
-        return next(key for key, function in FUNCTIONS[name].items() if function is value)
+        return next((key for key, fn in FUNCTIONS[name].items() if fn is value), str(value))
     return cast(Setting, list(value) if isinstance(value, tuple) else value)
 
 
@@ -48,9 +48,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(names)}"
 
 
-def converted_like(name: str, default: Setting, value: object) -> Setting:
+def converted_like(name: str, default: Setting, value: object, *, optional: bool = False) -> Setting:
     """Return a value, which may be text, in the type of the default; where that is None, a number."""
-    if default is None and value in (None, "None"):
+    if (optional or default is None) and value in (None, "None"):
         return None
     kind: type = float if default is None else type(default)
     if kind is list:
@@ -71,7 +71,14 @@ def converted_like(name: str, default: Setting, value: object) -> Setting:
 def _sizes(name: str, default: Setting, value: object) -> list[int]:
     parts = value.split("x") if isinstance(value, str) else cast(list, value)
     try:
-        return [int(part) for part in parts]
+        return [int(part) if isinstance(part, str) else _whole(part) for part in parts]
     except (TypeError, ValueError):
         expected = f"sizes such as {format_value(default)}"
         raise ValueError(f"{name} must be {expected}, one for each layer, got {value!r}") from None
+
+
+def _whole(value: object) -> int:
+    """Return a whole number, which is no truth value."""
+    if isinstance(value, bool) or int(cast(float, value)) != value:
+        raise TypeError
+    return int(cast(float, value))

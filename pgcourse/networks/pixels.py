@@ -48,11 +48,10 @@ class PixelTrunk(nn.Module):
         ignored = np.zeros(n_pixels, bool) if ignored_pixels is None else np.asarray(ignored_pixels, bool)
         if ignored.shape != (n_pixels,):
             raise ValueError(f"ignored_pixels must have shape ({n_pixels},), got {ignored.shape}")
+        self.ignored = ignored if ignored.any() else None
         rows = torch.from_numpy(ignored)[:, None]
         W1 = init_scale * torch.randn(n_pixels, hidden_size, generator=generator) / math.sqrt(n_pixels)
         self.W1 = nn.Parameter(W1.masked_fill(rows, 0))  # transposed: a pixel a row
-        if ignored.any():
-            self.W1.register_hook(lambda gradient: gradient.masked_fill(rows, 0))
         self.b1 = nn.Parameter(torch.zeros(hidden_size))
 
     def forward(self, x: object) -> Float[Tensor, "N hidden_size"]:
@@ -64,6 +63,8 @@ class PixelTrunk(nn.Module):
         flat = frames.numpy().reshape(-1)
         where = np.flatnonzero(flat != 0)
         checks.finite(x=flat[where])
+        if self.ignored is not None:
+            where = where[~self.ignored[where % n_pixels]]
         starts = torch.from_numpy(np.searchsorted(where, np.arange(n) * n_pixels))  # of each frame in where
         index, sign = torch.from_numpy(where % n_pixels), torch.from_numpy(flat[where]).to(self.W1.dtype)
         W1x = F.embedding_bag(index, self.W1, starts, mode="sum", per_sample_weights=sign)
