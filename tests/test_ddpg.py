@@ -75,8 +75,7 @@ class ExactQ(nn.Module):
 
 class Counter(gymnasium.Env):
     """Episodes of three steps, from 0 to 3, from 10 to 13 and so on, of which every second one is truncated,
-    the
-    others terminate; r is the action's first number."""
+    the others terminate; r is the action's first number."""
 
     observation_space = Box(-np.inf, np.inf, (1,), np.float32)
     action_space = Box(np.array([-1, 2], np.float32), np.array([1, 6], np.float32))
@@ -131,8 +130,7 @@ def weights(network):
 
 def test_it_is_slide_66():
     """Its six lines in NumPy, for 60 steps of the cart, with the derivatives of a linear policy and a
-    quadratic
-    critic by hand."""
+    quadratic critic by hand."""
     system = lqr.cart()
     policy, critic = Gain([[0.5, 0.8]]), QuadraticQ(3)
     env = vector_env(lambda: system.env(n_steps=7, max_action=1))
@@ -171,9 +169,8 @@ def test_it_is_slide_66():
 
 
 def test_with_the_exact_Q_its_step_is_the_exact_gradient():
-    """Four states whose mean of s sᵀ is the discounted second moment: the actor's gradient is ∂J/∂K to the
-    last
-    digit."""
+    """Four states whose mean of s sᵀ is the discounted second moment: the actor's gradient is ∂J/∂K, to the
+    last digit."""
     system = lqr.cart()
     K = np.array([[0.6, 0.9]])
     moment = system.discounted_second_moment(K)
@@ -188,8 +185,7 @@ def test_with_the_exact_Q_its_step_is_the_exact_gradient():
 
 
 def test_it_finds_the_gain_of_the_riccati_equation():
-    """A quadratic critic and a linear policy, 6,000 steps: within 5 % of the optimal gain, from half of
-    it."""
+    """A quadratic critic and a linear policy: in 6,000 steps from half of the optimal gain to within 5 %."""
     system = lqr.cart()
     optimal = system.optimal_gain()
     rates = {"eta": 0.003, "eta_critic": 0.03, "gamma": system.gamma, "tau": 0.05, "sigma": 0.1}
@@ -234,8 +230,7 @@ def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not():
 
 
 def test_before_the_first_update_actions_are_drawn_uniformly():
-    """Over 4,000 steps, within 6 standard errors of the moments of a uniform distribution between the
-    bounds."""
+    """Over 4,000 steps, within 6 standard errors of the moments of a uniform distribution."""
     algorithm = counter(4, learning_starts=4_000)
     algorithm.update()
     a = algorithm.replay.stored().a[:4_000]
@@ -366,8 +361,7 @@ def test_it_learns_off_policy_from_the_data_of_another():
 
 @pytest.mark.parametrize("kind", [DDPG, TD3])
 def test_the_users_networks_stay_usable(kind):
-    """They are those that learn; they can be copied, restored from their weights, and trained by other
-    means."""
+    """They learn; they can be copied, restored from their weights, and trained by other means."""
     env, rng = Task("Pendulum-v1").make_vector_env(1), np.random.default_rng(0)
     policy, critic = networks(kind)
     algorithm = kind(env, policy, critic, config(kind, tau=0.001))

@@ -112,8 +112,7 @@ def test_it_finds_the_optimal_action_values():
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
 def test_it_explores_with_probability_epsilon(epsilon):
     """In 20,000 environments, within 6 standard errors: of two actions, a random one is the other every
-    second
-    time."""
+    second time."""
     algorithm = cartpole(epsilon=epsilon)
     algorithm.env.num_envs = 20_000  # of which all are in the same state
     s = np.repeat(algorithm._s, 20_000, axis=0)
@@ -181,7 +180,7 @@ def test_it_learns_off_policy_from_the_data_of_another():
 
 
 def test_the_users_network_stays_usable():
-    """It is the one that learns; it can be copied, restored from its weights, and trained by other means."""
+    """It learns; it can be copied, restored from its weights, and trained by other means."""
     q_network, s = DiscreteQNetwork(4, 2, (16,), seed=1), np.random.default_rng(0).normal(size=(7, 4))
     algorithm = DQN(CARTPOLE.make_vector_env(1), q_network, config(target_update_interval=10**6))
     before = weights(q_network)

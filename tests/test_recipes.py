@@ -119,8 +119,7 @@ def learning_rate(optimizer):
 
 
 def decay_steps(*schedules):
-    """After how many steps all of these learning rates are a half of what they were; None if they never
-    are."""
+    """Steps after which all of these learning rates have fallen to a half; None if they never do."""
     [found] = {None if f(1000) == f(0) else round(1000 / (f(0) / f(1000) - 1), 3) for f in schedules}
     return found
 
@@ -196,7 +195,7 @@ DQN = OFF_POLICY | {
     "eta": (0.123, lambda a: a.eta(0)),
     "eta_decay_steps": (500, lambda a: decay_steps(a.eta)),
     "epsilon": (0.25, lambda a: round(a.epsilon(10**9), 12)),
-    "exploration_steps": (500, lambda a: round(1000 * (1 - a.epsilon(10**9)) / (1 - a.epsilon(1000)))),
+    "exploration_steps": (500, lambda a: round(100 * (1 - a.epsilon(10**9)) / (1 - a.epsilon(100)))),
     "target_update_interval": (7, lambda a: a.target_update_interval),
     "optimizer": ("RMSprop", lambda a: kind(a.optimizer)),
     "hidden_sizes": ([12, 7, 5], lambda a: hidden_sizes(a.q_network)),
