@@ -1,4 +1,4 @@
-"""The conventions that every notebook keeps, and those that every chapter does; what the chapters compute is checked by executing them."""
+"""The conventions of every notebook and of every chapter. What they compute is checked by executing them."""
 
 import ast
 import importlib
@@ -79,7 +79,7 @@ def test_prose_before_every_result(cells):
 
 
 def test_text_is_plain_markdown(cells):
-    """Neither JupyterLab nor Colab knows directives; what the site makes of plain text is in book/_ext/plain.py."""
+    """Neither JupyterLab nor Colab knows directives; book/_ext/plain.py makes them from plain text."""
     assert re.findall(r"^(?:```|:::)+\{.*|\{[a-z:]+\}`.*", prose(cells), flags=re.M) == []
 
 
@@ -170,7 +170,7 @@ def test_slides_named_by_a_chapter_are_on_the_slide_map(path):
     "page", [*sorted((ROOT / "book").glob("*.md")), *NOTEBOOKS], ids=lambda page: page.name
 )
 def test_a_link_into_a_chapter_names_one_of_its_sections(page):
-    """Sooner than the build, which takes minutes. A section whose name holds a formula cannot be linked to."""
+    """Sooner than the build, which takes minutes. A section with a formula in its name has no link."""
     for chapter, section in re.findall(r"\]\(([\w-]+\.ipynb)#([^)]*)\)", page.read_text(encoding="utf-8")):
         names = re.findall(r"^## ([^$]+?)$", prose(load(ROOT / "book" / chapter)), flags=re.M)
         assert section in [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in names]
@@ -201,7 +201,7 @@ def test_the_slide_map_has_every_slide_and_names_functions_and_tests_that_exist(
 
 
 def test_a_chapter_that_was_killed_in_the_middle_runs_again(tmp_path):
-    """The one that writes files while it runs, with all that belongs to it: its kernel, and the processes that this trains with."""
+    """The one that writes files while it runs, with its kernel and the processes that this trains with."""
     environment = os.environ | {
         "TMPDIR": str(tmp_path),
         "PYTHONPATH": str(ROOT / "tests" / "readonly"),

@@ -48,6 +48,8 @@ def test_importing_the_package_imports_nothing_heavy():
     [
         "maths.logistic",
         "maths.returns",
+        "maths.td",
+        "maths.estimators",
         "teaching.explore",
         "teaching.plots",
         "teaching.video",
@@ -142,8 +144,8 @@ def test_the_command_is_installed():
 
 
 def test_a_read_only_installation_works(tmp_path):
-    """Nothing is written beside the package, whatever the command; permissions would not stop a test that runs as root."""
-    run = "run reinforce/cartpole --seeds 2 --steps 2000 --jobs 2 --folder runs"
+    """No command writes beside the package; permissions would not stop a test that runs as root."""
+    run = "run reinforce/cartpole --seeds 2 --steps 2000 --n-jobs 2 --folder runs"
     for command in (
         "list",
         run,
@@ -220,8 +222,8 @@ def test_pictures_leave_a_page_once_and_keep_their_place(tmp_path, monkeypatch):
     assert file.read_bytes() == picture.getvalue()
     once = page.read_text()
     assert (
-        once
-        == f'<img loading="lazy" width="30" height="20" alt="Its width = 3" src="../_images/{file.name}" hidden>'
+        once == '<img loading="lazy" width="30" height="20" alt="Its width = 3" '
+        f'src="../_images/{file.name}" hidden>'
     )
     media.apart(app, None)
     assert page.read_text() == once

@@ -19,7 +19,8 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build" / "html"
-FLAGS = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
+FLAGS = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
+FLAGS += " disable-component-update disable-sync"
 
 
 def files(toc):
@@ -47,8 +48,10 @@ READY = """async () => {
 
 # Formulas that are not typeset, and TeX left in the text.
 MATHS = r"""() => {
-  const bad = [...document.querySelectorAll(".math")].filter(e => !e.querySelector("mjx-container")).map(e => e.textContent);
-  bad.push(...[...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(e => e.dataset.mjxError ?? e.textContent));
+  const bare = [...document.querySelectorAll(".math")].filter(e => !e.querySelector("mjx-container"));
+  const bad = bare.map(e => e.textContent);
+  const wrong = [...document.querySelectorAll("mjx-merror, [data-mjx-error]")];
+  bad.push(...wrong.map(e => e.dataset.mjxError ?? e.textContent));
   const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (nodes.nextNode()) {
     const {data, parentElement} = nodes.currentNode;
@@ -63,7 +66,8 @@ IMAGES = """() => [...document.images].filter(
 
 # How far the page can be scrolled sideways and what sticks out; formulas whose left end no scrolling reaches.
 OVERFLOW = """() => {
-  const hidden = [...document.querySelectorAll("mjx-container")].filter(e => e.getBoundingClientRect().left < 0);
+  const formulas = [...document.querySelectorAll("mjx-container")];
+  const hidden = formulas.filter(e => e.getBoundingClientRect().left < 0);
   if (hidden.length) return hidden.map(e => e.textContent);
   const excess = document.scrollingElement.scrollWidth - innerWidth;
   const name = e => `${e.localName}.${e.className}`;
@@ -76,18 +80,21 @@ LOOK = """figure => ({
   frames: [...figure.querySelectorAll(":scope > :not(.sliders)")].filter(f => f.checkVisibility()).map(
     f => [f.alt ?? f.ariaLabel, f.src ?? f.querySelector("video").src]),
   sliders: [...figure.querySelectorAll("label")].map(l => [
-    l.querySelector("span").innerText, l.querySelector("output").innerText, l.querySelector("input").ariaValueText]),
+    l.querySelector("span").innerText, l.querySelector("output").innerText,
+    l.querySelector("input").ariaValueText]),
 })"""
 
 PLAY = """async video => {
   const poster = Object.assign(new Image(), {src: video.poster}), start = video.currentTime;
   video.muted = true;
   const failure = await poster.decode().then(() => video.play()).then(() => null, error => error.message);
-  for (let i = 0; i < 100 && !failure && video.currentTime === start; i++) await new Promise(later => setTimeout(later, 50));
+  const later = () => new Promise(then => setTimeout(then, 50));
+  for (let i = 0; i < 100 && !failure && video.currentTime === start; i++) await later();
   video.pause();
-  const label = document.getElementById(video.getAttribute("aria-labelledby"))?.textContent ?? video.ariaLabel ?? video.title;
-  return {failure: failure ?? video.error?.message, controls: video.controls, label: label.trim(), poster: poster.naturalWidth,
-    width: video.videoWidth, seconds: video.currentTime - start};
+  const labelled = document.getElementById(video.getAttribute("aria-labelledby"))?.textContent;
+  const label = labelled ?? video.ariaLabel ?? video.title;
+  return {failure: failure ?? video.error?.message, controls: video.controls, label: label.trim(),
+    poster: poster.naturalWidth, width: video.videoWidth, seconds: video.currentTime - start};
 }"""
 
 
@@ -210,7 +217,8 @@ def test_it_is_accessible(visit, scheme):
     visit.page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
     violations = Axe().run(visit.page, options={"preload": False}).response["violations"]
     found = [
-        f"{violation['id']}: {' '.join(map(str, node['target']))}\n{node['html'][:200]}\n{node['failureSummary']}"
+        f"{violation['id']}: {' '.join(map(str, node['target']))}\n"
+        f"{node['html'][:200]}\n{node['failureSummary']}"
         for violation in violations
         for node in violation["nodes"]
         if node["impact"] in ("serious", "critical")

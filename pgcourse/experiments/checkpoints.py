@@ -66,6 +66,7 @@ class _Pickler(pickle.Pickler):
     """Pickle what ``torch.load(weights_only=True)`` reads, and arrays as tensors that share their memory."""
 
     def reducer_override(self, value: object):
+        """Say how a value is written, or refuse it."""
         import torch
 
         if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""With this folder on PYTHONPATH, no Python process can write into the package or beside the chapters, as if they were read-only.
+"""With this folder on PYTHONPATH, no Python process can write into the package or beside the chapters.
 
 Permissions would not do: a test that runs as root may write everywhere.
 """
