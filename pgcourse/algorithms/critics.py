@@ -50,8 +50,7 @@ class CriticConfig:
 
 
 class Critic:
-    """A value network and its optimiser. Called with states it gives v(s); ``update`` moves it towards its
-    targets.
+    """A value network and its optimiser. Called with states it gives v(s); ``update`` fits it to its targets.
 
     δₜ = rₜ + γ v(sₜ₊₁) − v(sₜ)        target = v(sₜ) + Σₗ (γλ)ˡ δₜ₊ₗ
 

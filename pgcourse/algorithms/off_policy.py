@@ -69,8 +69,7 @@ def polyak_update(target: Network, network: Network, tau: float) -> None:
 
 
 class OffPolicyAlgorithm(Resumable):
-    """The loop. A subclass says how it explores, in ``select_action`` and ``random_action``, and how it
-    learns, in ``learn``.
+    """The loop. A subclass explores by ``select_action`` and ``random_action``, and learns by ``learn``.
 
     Args:
         env: vector environment; ``Environment`` says what is asked of it.

@@ -125,8 +125,7 @@ class PixelPolicy(CategoricalPolicy):
         self.head = PixelHead(hidden_size, None, generator)
 
     def logit(self, x: object) -> Float[Tensor, " N"]:
-        """Return z, shape (N,), for frames (N, n_pixels): the log-odds, which slide 15 calls a log
-        probability."""
+        """Return z, shape (N,), for frames (N, n_pixels): the log-odds; slide 15 says log probability."""
         return self.head(self.trunk(x))
 
     def logits(self, s: object) -> Float[Tensor, "N 2"]:

@@ -140,8 +140,7 @@ class SoftmaxPolicy(CategoricalPolicy):
 
 
 class GaussianPolicy(nn.Module):
-    """A Gaussian policy over actions of D real numbers; its standard deviations are learnt, the same in all
-    states.
+    """A Gaussian policy over actions of D real numbers; its standard deviations are learnt, one per number.
 
     aₖ ~ N(μₖ(s), σₖ²)        log π(a∣s) = −Σₖ (½ ((aₖ − μₖ)/σₖ)² + log σₖ + ½ log 2π)
 
