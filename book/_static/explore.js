@@ -17,8 +17,11 @@ for (const figure of document.querySelectorAll("figure.explore")) {
   };
   figure.addEventListener("input", show);
   show();
-  const load = () => figure.querySelectorAll("img").forEach(image => { image.loading = "eager"; });
-  for (const sign of ["pointerenter", "focusin"]) figure.addEventListener(sign, load, {once: true}); // before it is moved
+  const load = () => { // of each frame the picture for the light or for the dark, whichever is shown
+    const other = document.documentElement.dataset.theme === "dark" ? "only-light" : "only-dark";
+    figure.querySelectorAll(`img:not(.${other})`).forEach(image => { image.loading = "eager"; });
+  };
+  for (const sign of ["pointerenter", "focusin"]) figure.addEventListener(sign, load); // before it is moved
 }
 
 // A film in a cell with this tag begins by itself, unless the reader does not like things that move.

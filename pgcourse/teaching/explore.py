@@ -3,15 +3,14 @@
 ``explore(draw, eta=[0.1, 1, 10], n_steps=range(1, 100, 10))`` calls ``draw(eta=…, n_steps=…)``, which returns
 a matplotlib figure or a video. With a kernel it returns ipywidgets over the full ranges. While the book is
 built, with the environment variable ``PGCOURSE_BAKE`` set, it draws every point of the grid once and returns
-HTML sliders that choose among the frames. Without JavaScript only the frame where they start is shown.
+HTML sliders that choose among the frames. Without JavaScript only the frame where they start is shown. A live
+slider at a point of the grid shows the same bytes as the published page.
 """
 
 from __future__ import annotations
 
-import base64
 import html
 import inspect
-import io
 import itertools
 import json
 import os
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pgcourse import checks
+from pgcourse.teaching import figures
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -111,11 +111,14 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _figure(draw: Draw, point: Mapping[str, object]) -> Figure | HTML:
+def _frame(draw: Draw, point: Mapping[str, object]) -> str:
+    """Return what ``draw`` draws at a point, as HTML: a block around an image or a video."""
     import matplotlib.pyplot as plt
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
+    title = (inspect.getdoc(draw) or "").partition("\n")[0].rstrip(".")
+    alt = f"{title}: {_describe(point)}" if title else _describe(point)
     where, others = _describe(point), plt.get_fignums()
     try:
         figure = draw(**point)
@@ -127,7 +130,9 @@ def _figure(draw: Draw, point: Mapping[str, object]) -> Figure | HTML:
     if not isinstance(figure, Figure | HTML):
         got = f"{type(figure).__name__} at {where}"
         raise ValueError(f"draw must return a matplotlib figure or a video, got {got}")
-    return figure
+    if isinstance(figure, HTML):
+        return f'<div role="group" aria-label="{html.escape(alt)}">{figure.data}</div>'
+    return f"<div>{figures.as_html(figure, alt)}</div>"
 
 
 def _label(name: str) -> str:
@@ -146,16 +151,18 @@ def _describe(point: Mapping[str, object]) -> str:
 
 
 def _live(draw: Draw, values: Mapping[str, list], start: Mapping[str, int]) -> interactive:
-    from IPython.display import display
+    from IPython.display import HTML, display
     from ipywidgets import interactive
 
     point = {name: sequence[start[name]] for name, sequence in values.items()}
-    first = [_figure(draw, point)]  # fails here and now, not inside a widget
+    first = [_frame(draw, point)]  # fails here and now, not inside a widget
 
     def show(**point: object) -> None:
-        display(first.pop() if first else _figure(draw, point))
+        display(HTML(first.pop() if first else _frame(draw, point)))
 
-    return interactive(show, **{name: _slider(name, values[name], value) for name, value in point.items()})
+    box = interactive(show, **{name: _slider(name, values[name], value) for name, value in point.items()})
+    box.grid = values  # the points that the published page shows
+    return box
 
 
 def _slider(name, values, value):
@@ -195,21 +202,9 @@ def _baked(draw: Draw, values: Mapping[str, list], start: Mapping[str, int]) -> 
             f'<input type="range" min="0" max="{len(texts) - 1}" value="{start[name]}" data-texts="{data}">'
             f"<output>{html.escape(texts[start[name]])}</output></label>"
         )
-    title = (inspect.getdoc(draw) or "").partition("\n")[0].rstrip(".")
     for index in itertools.product(*(range(len(sequence)) for sequence in values.values())):
         point = {name: sequence[i] for (name, sequence), i in zip(values.items(), index, strict=True)}
-        alt = html.escape(f"{title}: {_describe(point)}" if title else _describe(point))
-        hidden = "" if index == tuple(start.values()) else " hidden"
-        figure = _figure(draw, point)
-        if isinstance(figure, HTML):
-            frames.append(f'<div role="group" aria-label="{alt}"{hidden}>{figure.data}</div>')
-        else:
-            frames.append(f'<img alt="{alt}" src="data:image/webp;base64,{_webp(figure)}"{hidden}>')
+        block = "<div" if index == tuple(start.values()) else "<div hidden"
+        frames.append(_frame(draw, point).replace("<div", block, 1))
     content = f'<div class="sliders">{"".join(sliders)}</div>{"".join(frames)}'
     return HTML(f'<figure class="explore">{content}</figure>')
-
-
-def _webp(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", dpi=110, pil_kwargs={"quality": 75, "method": 6})
-    return base64.b64encode(buffer.getvalue()).decode()

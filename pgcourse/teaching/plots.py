@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pgcourse.teaching import figures
+
 if TYPE_CHECKING:
     from gymnasium import Env
     from jaxtyping import Float, Int
@@ -23,9 +25,10 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito (2008), saf
 
 
 def use_style() -> None:
-    """Make this book's style sheet matplotlib's default."""
+    """Make this book's style sheet matplotlib's default, and figures in notebooks crisp."""
     import matplotlib.pyplot as plt
 
+    figures.show_in_notebooks()
     plt.style.use(Path(__file__).with_name("pgcourse.mplstyle"))
 
 
@@ -42,7 +45,7 @@ def scatter_classes(
 
 
 def decision_regions(
-    ax: Axes, predict: Callable[[Float[np.ndarray, "N 2"]], Float[np.ndarray, "N ..."]], n: int = 120
+    ax: Axes, predict: Callable[[Float[np.ndarray, "N 2"]], Float[np.ndarray, "N ..."]], n: int = 200
 ) -> Axes:
     """Colour the plane by the predicted probabilities and draw the decision boundaries.
 
@@ -58,8 +61,9 @@ def decision_regions(
     y = predict(grid.reshape(-1, 2))
     y = np.column_stack([1 - y, y]) if y.ndim == 1 else y
     color = y @ np.array([to_rgb(c) for c in COLORS[: y.shape[1]]])
-    picture, extent = (0.35 * color + 0.65).reshape(n, n, 3), (left, right, low, high)
-    ax.imshow(picture, extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
+    tint = np.insert(color, 3, 0.35, axis=1)  # of the ground, whichever that is
+    picture, extent = tint.reshape(n, n, 4), (left, right, low, high)
+    ax.imshow(picture, extent=extent, origin="lower", aspect="auto")
     for k in range(y.shape[1]):
         margin = (y[:, k] - np.delete(y, k, axis=1).max(axis=1)).reshape(n, n)
         ax.contour(grid[..., 0], grid[..., 1], margin, levels=[0], colors="black", linewidths=1)
