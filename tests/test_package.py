@@ -1,8 +1,6 @@
-"""What importing the package costs, and what the extension of the book sees of it."""
+"""What importing the package costs, and what its files promise."""
 
-import base64
 import inspect
-import io
 import os
 import re
 import shutil
@@ -11,12 +9,8 @@ import sys
 import tomllib
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from types import SimpleNamespace
 
-import nbformat
 import pytest
-from jupyter_cache import get_cache
-from PIL import Image
 
 import pgcourse
 
@@ -26,7 +20,7 @@ MODULES = sorted(
     ".".join(path.relative_to(ROOT / "pgcourse").with_suffix("").parts).removesuffix(".__init__")
     for path in FILES
 )
-READ_ONLY = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "readonly")}
+READ_ONLY = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "student")}
 HEAVY = ("torch", "matplotlib", "gymnasium", "ale_py", "ipywidgets", "IPython", "sklearn", "scipy", "numpy")
 
 
@@ -177,78 +171,3 @@ def test_relative_links_of_a_page_lead_somewhere(page):
 
 def test_version_is_the_installed_one():
     assert version("pgcourse") == pgcourse.__version__
-
-
-def test_a_change_of_the_package_changes_the_digest_that_the_cache_is_kept_under(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    import selfcontained
-
-    (tmp_path / "pgcourse").mkdir()
-    (tmp_path / "requirements.txt").write_text("torch==2.13.0\n")
-    module = tmp_path / "pgcourse" / "returns.py"
-    module.write_text("a = 1\n")
-    monkeypatch.setattr(selfcontained, "ROOT", tmp_path)
-    digests = [selfcontained.digest()]
-    for change in (
-        lambda: (
-            (tmp_path / "pgcourse" / "__pycache__").mkdir()
-            or (tmp_path / "pgcourse/__pycache__/returns.cpython-311.pyc").write_text("")
-        ),
-        lambda: (tmp_path / "pgcourse" / ".ipynb_checkpoints").mkdir(),
-        lambda: module.write_text("a = 2\n"),
-        lambda: module.rename(module.with_name("return_.py")),
-        lambda: (tmp_path / "requirements.txt").write_text("torch==2.14.0\n"),
-    ):
-        change()
-        digests.append(selfcontained.digest())
-    assert digests[0] == digests[1] == digests[2]  # compiled files and checkpoints do not count
-    assert len(set(digests[2:])) == 4
-
-
-def test_pictures_leave_a_page_once_and_keep_their_place(tmp_path, monkeypatch):
-    """A page that a second build does not write anew stays as it is, whatever its alternative text says."""
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    import media
-
-    picture = io.BytesIO()
-    Image.new("RGB", (30, 20)).save(picture, "webp")
-    text = base64.b64encode(picture.getvalue()).decode()
-    page = tmp_path / "book" / "page.html"
-    page.parent.mkdir()
-    page.write_text(f'<img alt="Its width = 3" src="data:image/webp;base64,{text}" hidden>')
-    app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(name="html"))
-    media.apart(app, None)
-    [file] = (tmp_path / "_images").iterdir()
-    assert file.read_bytes() == picture.getvalue()
-    once = page.read_text()
-    assert (
-        once == '<img loading="lazy" width="30" height="20" alt="Its width = 3" '
-        f'src="../_images/{file.name}" hidden>'
-    )
-    media.apart(app, None)
-    assert page.read_text() == once
-
-
-def test_notebooks_have_their_outputs_also_from_the_cache(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    import selfcontained
-
-    executed = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="2")])]
-    )
-    nbformat.write(executed, tmp_path / "page.ipynb")
-    get_cache(tmp_path / "cache").cache_notebook_file(tmp_path / "page.ipynb", check_validity=False)
-    page = tmp_path / "jupyter_execute" / "book" / "page.ipynb"
-    page.parent.mkdir(parents=True)
-    code = nbformat.v4.new_code_cell("1 + 1")
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("A sentence that is new."), code]), page
-    )
-    other = page.with_name("other.ipynb")
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("2 + 2")]), other)
-    config = SimpleNamespace(nb_execution_cache_path=str(tmp_path / "cache"))
-    selfcontained.with_outputs(SimpleNamespace(outdir=tmp_path / "html", config=config), None)
-    cells = nbformat.read(page, 4).cells
-    assert cells[0].source == "A sentence that is new."
-    assert cells[1].outputs[0].text == "2"
-    assert nbformat.read(other, 4).cells[0].outputs == []
