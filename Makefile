@@ -3,7 +3,8 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 SITE := _build/html
-EXECUTED := $(patsubst book/%,_build/jupyter_execute/book/%,$(wildcard book/*.ipynb))
+
+START := $(shell date +%s)
 
 .NOTPARALLEL:
 .PHONY: book serve pdf lab test lint unit notebooks site colab clean
@@ -16,6 +17,7 @@ book: .venv/ready
 	@mkdir -p _build
 	$(BIN)/jupyter-book build . -n -W --keep-going 2>_build/warnings || { cat _build/warnings >&2; exit 1; }
 	@touch _build/good
+	@$(BIN)/python book/_ext/budgets.py book $$(($$(date +%s) - $(START)))
 	@echo "The site is at file://$(CURDIR)/$(SITE)/index.html"
 
 serve: book
@@ -30,6 +32,7 @@ pdf: book
 lab: .venv/ready
 	$(BIN)/jupyter lab book
 
+test: BUDGETS := --budgets $(START)
 test: lint unit book notebooks site
 
 lint: .venv/ready
@@ -38,17 +41,19 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Of these three, what passed is not repeated until something changes that it depends on: conftest.py.
 unit: .venv/ready _build/ipywidgets7/ready
-	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/test_site.py
+	$(BIN)/pytest --changed --durations 20 -n 2 --dist loadfile --ignore tests/test_site.py
 
-# The published outputs reproduce; and the sources run as a student runs them, with live sliders. Two chapters at once, which
-# must not disturb each other; and they write nothing beside themselves, nor into the package.
+# The notebooks as a student runs them, with live sliders: every output is the published one, and every frame of a slider. Two at
+# once, which must not disturb each other; and they write nothing beside themselves, nor into the package.
 notebooks: book
-	PGCOURSE_BAKE=1 $(BIN)/pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/sanitize.cfg $(EXECUTED)
-	PYTHONPATH=$(CURDIR)/tests/readonly $(BIN)/pytest -n 2 --dist loadfile --nbval-lax book
+	@$(BIN)/python tests/student/notebooks.py _build/executed _build/student
+	PYTHONPATH=$(CURDIR)/tests/student OMP_NUM_THREADS=1 $(BIN)/pytest --changed -n 2 --dist loadfile --no-loadscope-reorder \
+	  --nbval --nbval-sanitize-with tests/sanitize.cfg _build/student
 
 site: book
-	$(BIN)/pytest tests/test_site.py
+	$(BIN)/pytest --changed $(BUDGETS) -n 2 --dist loadgroup tests/test_site.py
 
 # Every chapter, with what Colab has.
 colab: _build/colab/ready

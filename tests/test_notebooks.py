@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 import yaml
@@ -200,14 +201,23 @@ def test_the_slide_map_has_every_slide_and_names_functions_and_tests_that_exist(
     assert named > 20
 
 
-def test_a_chapter_that_was_killed_in_the_middle_runs_again(tmp_path):
-    """The one that writes files while it runs, with its kernel and the processes that this trains with."""
+TRAINING = """import tempfile
+from pgcourse.experiments import sweeps
+with tempfile.TemporaryDirectory() as folder:
+    runs = sweeps.run("reinforce/cartpole", seeds=2, steps=5000, folder=folder)
+"""
+
+
+def test_a_notebook_that_was_killed_in_the_middle_runs_again(tmp_path):
+    """One that writes files while it runs, with its kernel and the processes that this trains with."""
     environment = os.environ | {
         "TMPDIR": str(tmp_path),
-        "PYTHONPATH": str(ROOT / "tests" / "readonly"),
+        "PYTHONPATH": str(ROOT / "tests" / "student"),
         "PGCOURSE_BAKE": "1",
     }
-    command = [Path(sys.executable).with_name("jupyter-execute"), ROOT / "book" / "09-how-we-measure.ipynb"]
+    page = tmp_path / "page.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TRAINING)]), page)
+    command = [Path(sys.executable).with_name("jupyter-execute"), page]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not [*tmp_path.rglob("run.json")]:
         assert first.poll() is None, "it was over before it trained"

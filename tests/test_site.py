@@ -77,8 +77,9 @@ OVERFLOW = """() => {
 
 # What a reader of a baked figure sees: its visible frames, and label, text and spoken text of its sliders.
 LOOK = """figure => ({
-  frames: [...figure.querySelectorAll(":scope > :not(.sliders)")].filter(f => f.checkVisibility()).map(
-    f => [f.alt ?? f.ariaLabel, f.src ?? f.querySelector("video").src]),
+  frames: [...figure.querySelectorAll(":scope > div > :is(img, figure)")].filter(
+    f => f.checkVisibility()).map(
+    f => [f.alt ?? f.parentElement.ariaLabel, f.src ?? f.querySelector("video").src]),
   sliders: [...figure.querySelectorAll("label")].map(l => [
     l.querySelector("span").innerText, l.querySelector("output").innerText,
     l.querySelector("input").ariaValueText]),
@@ -134,7 +135,11 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="module", params=PAGES)
+# One process has all tests of a page, which it opens once.
+EACH = [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in PAGES]
+
+
+@pytest.fixture(scope="module", params=EACH)
 def name(request):
     return request.param
 

@@ -1,4 +1,4 @@
-"""With this folder on PYTHONPATH, no Python process can write into the package or beside the chapters.
+"""With this folder on PYTHONPATH, no Python process can write into the package or beside the notebooks.
 
 Permissions would not do: a test that runs as root may write everywhere.
 """
@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-KEPT = tuple(f"{Path(__file__).resolve().parents[2] / name}{os.sep}" for name in ("pgcourse", "book"))
+ROOT = Path(__file__).resolve().parents[2]
+KEPT = tuple(f"{ROOT / name}{os.sep}" for name in ("pgcourse", "book", "_build/student"))
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PATHS = {
     "open": 1,
