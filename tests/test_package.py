@@ -137,25 +137,31 @@ def test_the_command_is_installed():
     assert "reinforce/cartpole: " in installed.stdout
 
 
-def test_a_read_only_installation_works(tmp_path):
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [
+            "run reinforce/cartpole --seeds 2 --steps 2000 --n-jobs 2 --folder runs",
+            "resume runs",
+            "plot runs",
+        ],
+        ["list", "evaluate reinforce/cartpole --episodes 5", "watch reinforce/cartpole"],
+    ],
+)
+def test_a_read_only_installation_works(tmp_path, commands):
     """No command writes beside the package; permissions would not stop a test that runs as root."""
-    run = "run reinforce/cartpole --seeds 2 --steps 2000 --n-jobs 2 --folder runs"
-    for command in (
-        "list",
-        run,
-        "resume runs",
-        "plot runs",
-        "evaluate reinforce/cartpole --episodes 5",
-        "watch reinforce/cartpole",
-    ):
+    for command in commands:
         arguments = [sys.executable, "-m", "pgcourse", *command.split()]
         done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=READ_ONLY)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_write_beside_the_package_would_be_noticed():
     write = "import sys; open(sys.argv[1], 'w')"
     for place in (
         ROOT / "pgcourse" / "experiments.records" / "new",
         ROOT / "pgcourse" / ".." / "book" / "new",
-    ):  # this is how it would be noticed
+    ):
         done = subprocess.run(
             [sys.executable, "-c", write, place], capture_output=True, text=True, env=READ_ONLY
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_SVG_BYTES = 150_000
 DPI = 110  # CSS pixels per inch
+HASHES = re.compile(r'(?<=["#])[A-Za-z]+[0-9a-f]{10}(?=[")])')  # names of clip paths and markers
 PLACES = re.compile(r' (?:d|x|y)="[^"]*"|translate\([^)]*\)')  # not a scale, which may be 0.015625
 
 
@@ -76,15 +77,17 @@ def show_in_notebooks() -> None:
 def _bundle(figure: Figure, **_: object) -> tuple[dict, dict]:
     if not figure.axes and not figure.lines:  # as Jupyter does without us
         return {}, {}
-    mime, data, width, _ = picture(figure, raster="png", tight=True)
-    text = data.decode() if mime == "image/svg+xml" else base64.b64encode(data).decode()
-    return {mime: text}, {mime: {"width": width}}
+    found = picture(figure, raster="png", tight=True)
+    text = found.data.decode() if "svg" in found.mime else base64.b64encode(found.data).decode()
+    return {found.mime: text}, {found.mime: {"width": found.width}}
 
 
 def _compact(svg: str) -> tuple[bytes, int, int]:
     """Return an SVG with coordinates in hundredths of a point, sized in CSS pixels, and this size."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE.*?>", "", svg, flags=re.S)
     svg = PLACES.sub(lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), svg)
+    names: dict[str, str] = {}  # a hash is that of unrounded coordinates
+    svg = HASHES.sub(lambda name: names.setdefault(name[0], f"n{len(names)}"), svg)
     svg = re.sub(r">\s+<", "><", svg).strip()
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg)
     assert size, "matplotlib writes the size of an SVG in points"
