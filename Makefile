@@ -43,7 +43,7 @@ lint: .venv/ready
 
 # Of these three, what passed is not repeated until something changes that it depends on: conftest.py.
 unit: .venv/ready _build/ipywidgets7/ready
-	$(BIN)/pytest --changed --durations 20 -n 2 --dist loadfile --ignore tests/test_site.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest --changed --durations 20 -n 2 --dist loadfile --ignore tests/test_site.py
 
 # The notebooks as a student runs them, with live sliders: every output is the published one, and every frame of a slider. Two at
 # once, which must not disturb each other; and they write nothing beside themselves, nor into the package.

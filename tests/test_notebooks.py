@@ -204,7 +204,7 @@ def test_the_slide_map_has_every_slide_and_names_functions_and_tests_that_exist(
 TRAINING = """import tempfile
 from pgcourse.experiments import sweeps
 with tempfile.TemporaryDirectory() as folder:
-    runs = sweeps.run("reinforce/cartpole", seeds=2, steps=5000, folder=folder)
+    runs = sweeps.run("reinforce/cartpole", seeds=2, steps=3000, folder=folder)
 """
 
 
