@@ -15,9 +15,10 @@ book: .venv/ready
 	@test -e _build/good || rm -rf _build/.doctrees
 	@rm -f _build/good
 	@mkdir -p _build
+	@date +%s >_build/began
 	$(BIN)/jupyter-book build . -n -W --keep-going 2>_build/warnings || { cat _build/warnings >&2; exit 1; }
 	@touch _build/good
-	@$(BIN)/python book/_ext/budgets.py book $$(($$(date +%s) - $(START)))
+	@$(BIN)/python book/_ext/budgets.py book $$(($$(date +%s) - $$(cat _build/began)))
 	@echo "The site is at file://$(CURDIR)/$(SITE)/index.html"
 
 serve: book
@@ -41,9 +42,10 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Of these three, what passed is not repeated until something changes that it depends on: conftest.py.
+# Of these three, what passed is not repeated until something changes that it depends on: conftest.py. Three workers on two cores,
+# since many tests wait for other processes.
 unit: .venv/ready _build/ipywidgets7/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest --changed --durations 20 -n 2 --dist loadfile --ignore tests/test_site.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest --changed --durations 20 -n 3 --dist loadfile --ignore tests/test_site.py
 
 # The notebooks as a student runs them, with live sliders: every output is the published one, and every frame of a slider. Two at
 # once, which must not disturb each other; and they write nothing beside themselves, nor into the package.

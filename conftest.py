@@ -88,15 +88,16 @@ def pytest_runtest_setup(item):
     """Before a notebook's first cell, wait until as many of the two cores are free as it needs."""
     about = _about(item)
     if about and not item.parent.kernel:
-        item.parent.cores = cores = [FileLock(ROOT / "_build" / f"core-{i}.lock") for i in range(2)]
-        if about.get("cores", 1) > 1:
-            for core in cores:
-                core.acquire()
-        while not any(core.is_locked for core in cores):
-            for core in cores:
-                with suppress(Timeout):
-                    core.acquire(timeout=0.2)
-                    break
+        locks = [FileLock(ROOT / "_build" / f"core-{i}.lock") for i in range(2)]
+        with FileLock(ROOT / "_build" / "cores.lock"):  # in turn; else those that need both wait till the end
+            missing = about.get("cores", 1)
+            while missing:
+                for lock in locks:
+                    with suppress(Timeout):
+                        if missing and not lock.is_locked:
+                            lock.acquire(timeout=0.1)
+                            missing -= 1
+        item.parent.cores = locks
     return (yield)
 
 
@@ -115,7 +116,7 @@ def _digest(unit):
 
     file, _, page = unit.partition(" ")
     file = ROOT / file
-    files, site = {file, Path(__file__)}, ROOT / "_build" / "html"
+    files, site = {file, Path(__file__), ROOT / "pyproject.toml"}, ROOT / "_build" / "html"
     if file.suffix == ".ipynb":
         files |= {*ROOT.glob(STUDENT[0]), ROOT / "tests" / "sanitize.cfg"}
     else:

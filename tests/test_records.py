@@ -620,7 +620,7 @@ def test_a_shipped_policy_agrees_with_its_record(record):
     """A true record fails once in a million. A lander takes its time, a robot and Pong take more."""
     task = recipes.get(record.name).task
     kind = str(task.spec.entry_point) if type(task) is Task else type(task).__name__
-    n_episodes = {"mujoco": 4, "SuiteTask": 4, "PongTask": 4, "box2d": 25, "classic": 100}
+    n_episodes = {"mujoco": 4, "SuiteTask": 4, "PongTask": 3, "box2d": 25, "classic": 100}
     check = record.verify(next((n for part, n in n_episodes.items() if part in kind), 8))
     assert check.agrees, check
 

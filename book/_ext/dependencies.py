@@ -15,7 +15,7 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = ("requirements.txt", "pyproject.toml")
+ENVIRONMENT = ("requirements.txt",)
 # Modules that import others by a name which they compute: what these may be.
 DYNAMIC = {"pgcourse.experiments.recipes": "pgcourse.algorithms"}
 # Data belong to the package in whose folder they lie, but these to those who read them.

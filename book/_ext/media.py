@@ -21,11 +21,8 @@ IMAGE = re.compile(  # one that has not been here before
     r'<img (?![^>]*loading=)(?=[^>]*src="([^"]*_images/[^"]+\.(?:png|webp|svg))")([^>]*)>'
 )
 SIZE = re.compile(rb'<svg[^>]* width="(\d+)" height="(\d+)"')
-GROUND, INK = (
-    0.07,
-    0.93,
-)  # in the dark, the lightness of what is white, as the page's, and of what is black
-VIVID = 0.58  # and of strong colours at least, so that lines are seen
+# Lightness in the dark: of what is white, as the page's; of what is black; of strong colours at least.
+GROUND, INK, VIVID = 0.07, 0.93, 0.58
 
 
 def apart(app, error):
