@@ -42,10 +42,9 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Of these three, what passed is not repeated until something changes that it depends on: conftest.py. Three workers on two cores,
-# since many tests wait for other processes.
+# Of these three, what passed is not repeated until something changes that it depends on: conftest.py.
 unit: .venv/ready _build/ipywidgets7/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest --changed --durations 20 -n 3 --dist loadfile --ignore tests/test_site.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest --changed --durations 20 -n 2 --dist loadfile --ignore tests/test_site.py
 
 # The notebooks as a student runs them, with live sliders: every output is the published one, and every frame of a slider. Two at
 # once, which must not disturb each other; and they write nothing beside themselves, nor into the package.
