@@ -617,11 +617,10 @@ def test_a_shipped_record_lies_in_its_place_and_nothing_beside_it(record):
 
 @shipped
 def test_a_shipped_policy_agrees_with_its_record(record):
-    """A true record fails once in a million. A lander takes its time, a robot and Pong take more."""
+    """A true record fails once in a million. A game of Pong takes its time, and so does a robot."""
     task = recipes.get(record.name).task
-    kind = str(task.spec.entry_point) if type(task) is Task else type(task).__name__
-    n_episodes = {"mujoco": 4, "SuiteTask": 4, "PongTask": 3, "box2d": 25, "classic": 100}
-    check = record.verify(next((n for part, n in n_episodes.items() if part in kind), 8))
+    quick = type(task) is Task and "mujoco" not in str(task.spec.entry_point)
+    check = record.verify(100 if quick else 8)
     assert check.agrees, check
 
 

@@ -42,7 +42,7 @@ def _content(file: Path) -> bytes:
 
 
 def code(notebook: Path) -> list[str]:
-    """Return the code cells of a notebook, in which a line of IPython is a `pass`."""
+    """Return the code cells of a notebook."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     return ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
 
