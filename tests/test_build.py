@@ -18,6 +18,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
+from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +37,7 @@ def write(path, *cells, **about):
 # What a notebook depends on
 
 
-@pytest.mark.parametrize("stem", ["02-logistic-regression", "05-likelihood-ratio", "09-how-we-measure"])
+@pytest.mark.parametrize("stem", ["02-logistic-regression", "05-likelihood-ratio", "studies/measuring"])
 def test_a_notebook_depends_on_all_modules_that_its_imports_load(stem):
     notebook = ROOT / "book" / f"{stem}.ipynb"
     imports = [
@@ -212,6 +213,8 @@ def test_a_page_has_its_new_prose_and_the_outputs_of_its_code(shelf):
     other = write(shelf / "other.ipynb", "2 + 2")
     execute.with_outputs(SimpleNamespace(env=env), "other", source := [other.read_text()])
     assert source == [other.read_text()]
+    with pytest.raises(ExtensionError, match="page was changed after it was executed"):
+        execute.with_outputs(SimpleNamespace(env=env), "page", [other.read_text()])
 
 
 # Pictures

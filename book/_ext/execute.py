@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 import psutil
 from nbclient import NotebookClient
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from budgets import budget
@@ -121,11 +122,11 @@ def with_outputs(app, docname, source):
         return
     app.env.note_dependency(str(found))  # the page is stale when the outputs are new
     notebook, done = json.loads(source[0]), json.loads(found.read_text("utf-8"))
-    cells = [cell for cell in done["cells"] if cell["cell_type"] == "code"]
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            executed_cell = cells.pop(0)
-            cell |= {key: executed_cell[key] for key in ("outputs", "execution_count")}
+    cells, executed_cells = ([c for c in n["cells"] if c["cell_type"] == "code"] for n in (notebook, done))
+    if ["".join(c["source"]) for c in cells] != ["".join(c["source"]) for c in executed_cells]:
+        raise ExtensionError(f"{docname} was changed after it was executed; build again")
+    for cell, executed_cell in zip(cells, executed_cells, strict=True):
+        cell |= {key: executed_cell[key] for key in ("outputs", "execution_count")}
     notebook["metadata"]["language_info"] = done["metadata"]["language_info"]
     source[0] = json.dumps(notebook)
 
