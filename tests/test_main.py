@@ -36,7 +36,7 @@ PAGES = sorted(
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         *(ROOT / "book").glob("*.md"),
-        *(ROOT / "book").glob("*.ipynb"),
+        *(ROOT / "book").rglob("*.ipynb"),
     ]
 )
 

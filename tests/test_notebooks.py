@@ -19,8 +19,9 @@ import yaml
 from pybtex.database import parse_file
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 CHAPTERS = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+STUDIES = [path for path in NOTEBOOKS if path.parent.name == "studies"]
 MAX_LINES = 15
 FILES = (ROOT / "pgcourse").rglob("[a-z]*.py")
 MODULES = {path.stem: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}
@@ -56,7 +57,7 @@ def chapter(request):
 def test_every_notebook_is_in_the_table_of_contents_and_every_page_exists():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     pages = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
-    assert {f"book/{path.stem}" for path in NOTEBOOKS} <= set(pages)
+    assert {path.relative_to(ROOT).with_suffix("").as_posix() for path in NOTEBOOKS} <= set(pages)
     for page in pages:
         assert any((ROOT / f"{page}{suffix}").exists() for suffix in (".md", ".ipynb")), page
 
@@ -86,7 +87,7 @@ def test_text_is_plain_markdown(cells):
 
 def test_links_to_the_bibliography_name_its_authors_and_years(cells):
     library = parse_file(ROOT / "book" / "references.bib").entries
-    for text, key in re.findall(r"\[([^]]+)\]\(bibliography\.md#?(\w*)\)", prose(cells)):
+    for text, key in re.findall(r"\[([^]]+)\]\((?:\.\./)?bibliography\.md#?(\w*)\)", prose(cells)):
         first = library[key].persons["author"][0].last_names[0]
         assert text.startswith(first), key
         assert re.findall(r"\d+", text) == (
@@ -135,6 +136,16 @@ def test_a_chapter_opens_and_closes_as_all_do(chapter):
     assert endings == ["What we checked", "Exercises", "Where we depart from the slides", "Further reading"]
 
 
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_opens_with_what_it_found_and_closes_as_all_do(path):
+    text = prose(load(path))
+    for opening in ("**The question.**", "**Follows**", "**What we found.**", "**It takes**"):
+        assert opening in text.split("\n## ")[0]
+    endings = re.findall(r"^## (.*)$", text, flags=re.M)
+    assert endings[-1] == "Further reading"
+    assert "What we checked" in endings[-3:]
+
+
 def test_exercises_have_solutions(chapter):
     exercises = prose(chapter).split("## Exercises")[1].split("\n## ")[0]
     numbers = re.findall(r"^\*\*(\d+\.\d+)\*\*", exercises, flags=re.M)
@@ -172,8 +183,8 @@ def test_slides_named_by_a_chapter_are_on_the_slide_map(path):
 )
 def test_a_link_into_a_chapter_names_one_of_its_sections(page):
     """Sooner than the build, which takes minutes. A section with a formula in its name has no link."""
-    for chapter, section in re.findall(r"\]\(([\w-]+\.ipynb)#([^)]*)\)", page.read_text(encoding="utf-8")):
-        names = re.findall(r"^## ([^$]+?)$", prose(load(ROOT / "book" / chapter)), flags=re.M)
+    for chapter, section in re.findall(r"\]\(([\w/.-]+\.ipynb)#([^)]*)\)", page.read_text(encoding="utf-8")):
+        names = re.findall(r"^##+ ([^$]+?)$", prose(load(page.parent / chapter)), flags=re.M)
         assert section in [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in names]
 
 

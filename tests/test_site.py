@@ -85,6 +85,9 @@ LOOK = """figure => ({
     l.querySelector("input").ariaValueText]),
 })"""
 
+INTO_THE_GLOSSARY = "article a[href*='glossary.html#']"
+SHOWN = ".definition:popover-open"
+
 PLAY = """async video => {
   const poster = Object.assign(new Image(), {src: video.poster}), start = video.currentTime;
   video.muted = true;
@@ -202,7 +205,7 @@ def test_every_exercise_of_a_notebook_is_a_box_with_its_solution(name):
     )
     addresses = [
         f"exercise-{number.replace('.', '-')}"
-        for number in re.findall(r"^\*\*(\d\.\d)\*\* ", text, flags=re.M)
+        for number in re.findall(r"^\*\*([\dA-Z]\.\d)\*\* ", text, flags=re.M)
     ]
     assert [box["id"] for box in page.select(".exercise")] == addresses
     assert [link["href"] for link in page.select(".solution > .admonition-title > a")] == [
@@ -272,6 +275,53 @@ def drag_across(figure, slider):
     assert look(figure) == first, "the slider cannot be dragged"
 
 
+def definition(link):
+    """Return what a link names as its description."""
+    return link.page.locator(f"[id='{link.get_attribute('aria-describedby')}']")
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_with_the_focus_a_link_shows_its_definition(visit, width):
+    """All of it within the window; Escape takes it away and leaves the focus where it is."""
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 800})
+    page.keyboard.press("Tab")  # from here on, the focus is the keyboard's
+    for link in page.locator(INTO_THE_GLOSSARY).all():
+        link.focus()
+        assert page.locator(SHOWN).count() == 1
+        assert definition(link).get_attribute("role") == "tooltip"
+        box = definition(link).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        page.keyboard.press("Escape")
+        assert definition(link).is_hidden()
+        assert link.evaluate("link => link === document.activeElement")
+
+
+def test_under_the_pointer_a_link_shows_its_definition(visit):
+    """It stays while it is pointed at, and goes with the pointer."""
+    for link in visit.page.locator(INTO_THE_GLOSSARY).all()[:2]:
+        link.hover()
+        definition(link).wait_for()
+        definition(link).hover()
+        visit.page.wait_for_timeout(300)
+        assert definition(link).is_visible()
+        visit.page.mouse.move(0, 0)
+        definition(link).wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_definition_can_be_read(visit, scheme):
+    visit.page.emulate_media(color_scheme=scheme)
+    visit.page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+    for link in visit.page.locator(INTO_THE_GLOSSARY).all()[:1]:
+        visit.page.keyboard.press("Tab")
+        link.focus()
+        violations = Axe().run(visit.page, context=SHOWN, options={"preload": False}).response["violations"]
+        assert violations == []
+        visit.page.keyboard.press("Escape")
+
+
 def test_every_video_plays(visit):
     for video in visit.page.locator("video").all():
         state = video.evaluate(PLAY)
@@ -318,7 +368,9 @@ def test_without_script_each_figure_shows_one_frame(name, site, chromium):
             look(figure, scripted=False)
 
 
-@pytest.mark.parametrize("what", ["figure.explore input[type=range]", "video", ".math", "img", ".exercise"])
+@pytest.mark.parametrize(
+    "what", ["figure.explore input[type=range]", "video", ".math", "img", ".exercise", INTO_THE_GLOSSARY]
+)
 def test_the_checks_above_saw_at_least_one(what):
     assert any(parse(SITE / f"{name}.html").select(what) for name in PAGES)
 
@@ -328,6 +380,19 @@ def test_the_front_door_leads_to_the_first_page(site, chromium):
         page = context.new_page()
         page.goto(site)
         page.wait_for_url(f"{site}{PAGES[0]}.html")
+
+
+def test_on_a_touch_screen_the_first_tap_shows_the_definition_and_the_second_follows_the_link(site, chromium):
+    phone = {"viewport": {"width": 375, "height": 800}, "has_touch": True, "is_mobile": True}
+    with chromium.new_context(**phone) as context:
+        page = context.new_page()
+        page.goto(f"{site}book/01-policies.html")
+        link = page.locator(INTO_THE_GLOSSARY).first
+        link.tap()
+        definition(link).wait_for()
+        link.tap()
+        page.wait_for_url("**/glossary.html#*")
+        assert page.locator("section:target > h3").count() == 1
 
 
 def test_search_finds_the_page_of_a_word(site, chromium):

@@ -12,13 +12,13 @@ import re
 
 FENCE = "`" * 6
 EXERCISES = re.compile(
-    r"^\*\*(?P<number>\d\.\d)\*\* (?P<exercise>.*?)(?=^\*\*\d\.\d\*\* |^<details>|\Z)"
+    r"^\*\*(?P<number>[\dA-Z]\.\d)\*\* (?P<exercise>.*?)(?=^\*\*[\dA-Z]\.\d\*\* |^<details>|\Z)"
     r"|^<details>\s*<summary>Solution</summary>(?P<solution>.*?)^</details>",
     re.S | re.M,
 )
 ASIDE = re.compile(r"^<aside>\n(.*?)\n</aside>", re.S | re.M)
-IN_BRACKETS = re.compile(r"\(\[[^\]]+\]\(bibliography\.md#(\w+)\)\)")
-IN_TEXT = re.compile(r"\[[^\]]+\]\(bibliography\.md#(\w+)\)")
+IN_BRACKETS = re.compile(r"\(\[[^\]]+\]\((?:\.\./)*bibliography\.md#(\w+)\)\)")
+IN_TEXT = re.compile(r"\[[^\]]+\]\((?:\.\./)*bibliography\.md#(\w+)\)")
 
 
 def translated(source: str, label: str = "") -> tuple[str, str]:

@@ -24,7 +24,7 @@ def setup_cell() -> list[str]:
 
 
 def main():
-    for path in sorted(BOOK.glob("*.ipynb")):
+    for path in sorted(BOOK.rglob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
         first["source"], first["metadata"] = setup_cell(), {"tags": ["remove-cell"]}

@@ -15,11 +15,11 @@ from pgcourse.teaching.exercises import (
     chapter_6,
     chapter_7,
     chapter_8,
-    chapter_9,
+    measuring,
 )
 from pgcourse.teaching.exercises.engine import Feedback, give_feedback
 
-_CHAPTERS = chapter_1, chapter_2, chapter_3, chapter_4, chapter_5, chapter_6, chapter_7, chapter_8, chapter_9
+_CHAPTERS = chapter_1, chapter_2, chapter_3, chapter_4, chapter_5, chapter_6, chapter_7, chapter_8, measuring
 EXERCISES = {exercise.number: exercise for chapter in _CHAPTERS for exercise in chapter.EXERCISES}
 
 
@@ -27,7 +27,7 @@ def check(number: str, function: Callable[..., object]) -> Feedback:
     """Return whether a function solves an exercise; if not, on which case it fails, and the likely mistake.
 
     Args:
-        number: of the exercise, such as "4.4".
+        number: of the exercise, such as "4.4", or "M.4" in the study Measuring.
         function: the student's. One that only returns None counts as not written yet.
     """
     checks.one_of(EXERCISES, number=number)

@@ -1,4 +1,4 @@
-"""Exercise 9.4: a bootstrap interval of a difference of interquartile means."""
+"""Exercise M.4: a bootstrap interval of a difference of interquartile means."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def bootstrap_interval_of_difference(x, y, resamples_x, resamples_y):
     return np.quantile(iqm(x[resamples_x], axis=1) - iqm(y[resamples_y], axis=1), [0.025, 0.975])
 
 
-def _cases_9_4(rng: np.random.Generator) -> Cases:
+def _cases(rng: np.random.Generator) -> Cases:
     few = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     yield np.array([1.0, 2.0]), np.array([0.0, 4.0]), few, few[::-1]
     for n, m in ((4, 4), (5, 5), (8, 8), (5, 10), (10, 4), (20, 20)):
@@ -32,7 +32,7 @@ def _interval(x, resamples):
     return np.quantile(iqm(x[resamples], axis=1), [0.025, 0.975])
 
 
-_MISCONCEPTIONS_9_4 = {
+_MISCONCEPTIONS = {
     "This is the interval of IQM(y) − IQM(x).": _quantiles(sign=-1),
     "You subtract means. The exercise asks for interquartile means.": _quantiles(np.mean),
     "You subtract medians. The exercise asks for interquartile means.": _quantiles(np.median),
@@ -50,4 +50,4 @@ _MISCONCEPTIONS_9_4 = {
     "Each row is one resample: take the interquartile mean along the rows.": _quantiles(axis=0),
 }
 
-EXERCISES = [Exercise("9.4", bootstrap_interval_of_difference, _cases_9_4, _MISCONCEPTIONS_9_4)]
+EXERCISES = [Exercise("M.4", bootstrap_interval_of_difference, _cases, _MISCONCEPTIONS)]
