@@ -5,8 +5,8 @@ python benchmarks/offline.py [--seeds 5] [--n-jobs 2]
 A behaviour policy is trained by the recipe ``ddpg/pendulum``, and its transitions are kept. Two learners with
 other initial weights get its first 1,500, 2,000, 4,000 transitions, or all 10,000, and make 4,500 updates:
 slide 66 without line 1. They, and the behaviour policy as it was after so many steps, are evaluated in 100
-fresh episodes. The mean returns are kept in ``pgcourse/experiments/comparisons/offline.json``, which chapter
-8 shows.
+fresh episodes. The mean returns are kept in ``pgcourse/experiments/comparisons/offline.json``, which the
+study Control suite shows.
 """
 
 import argparse

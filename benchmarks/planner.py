@@ -1,4 +1,4 @@
-"""What a planner with the true simulator gets, and what random actions get: the 1 and 0 of chapter 8's table.
+"""What a planner with the true simulator gets, and what random actions get: 1 and 0 in a study of the book.
 
 python benchmarks/planner.py [--episodes 3] [--only hopper walker] [--n-jobs 2]
 

@@ -71,7 +71,7 @@ def floats(name: str, values: ArrayLike) -> np.ndarray:
     """Return an array of finite floats with at least one axis, shape (..., T)."""
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):
-        reason = "integers would cut off discounted returns"
+        reason = "integers would truncate discounted returns"
         raise ValueError(f"{name} must be an array of floats ({reason}), got {array.dtype}")
     if array.ndim == 0:
         raise ValueError(f"{name} must have shape (T,) or (N, T), got a single number, {array}")

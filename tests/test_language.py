@@ -17,17 +17,6 @@ BOOK = Path(__file__).parents[1] / "book"
 NOTEBOOKS = sorted(p for p in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 PAGES = [*NOTEBOOKS, *sorted(BOOK.glob("*.md"))]
 
-# Pages of the first edition, not rewritten yet: they define no terms, and have some words of our own.
-# This list shrinks.
-FIRST_EDITION = {
-    "05-likelihood-ratio",
-    "06-variance-reduction",
-    "07-actor-critic",
-    "08-ddpg",
-    "benchmarks",
-    "slides",
-}
-
 # What this book once called things, as regular expressions, and what the field calls them.
 OUR_WORDS = {
     "slopes?": "gradient, derivative",
@@ -82,7 +71,6 @@ OUR_WORDS = {
 # Where such a word is the right one: the page, what stands there, and why.
 ALLOWED = {
     ("03-pong", "Each turn of the loop is an"): "says what an iteration is",
-    ("studies/claims", "[Does it reach the top?]"): "a heading of the first edition, and goes with it",
     ("glossary", "*teacher*"): "what other books call an expert",
     ("glossary", "*whitening*"): "what other books call standardised advantages",
 }
@@ -187,7 +175,7 @@ class TestEntry:
         found = [
             name(page) for page in NOTEBOOKS for link in BOLD.findall(prose(page)) if link == entry.anchor
         ]
-        assert found == ([] if chapter in FIRST_EDITION else [chapter])
+        assert found == [chapter]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -197,7 +185,7 @@ def test_links_into_the_glossary_lead_to_an_entry(page):
         assert link in anchors
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if name(page) not in FIRST_EDITION], ids=name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_no_word_of_our_own_comes_back(page):
     said = words(page)
     for _, allowed in (key for key in ALLOWED if key[0] == name(page)):
@@ -209,7 +197,3 @@ def test_no_word_of_our_own_comes_back(page):
         for match in re.finditer(rf"\b(?:{ours})\b", said, re.I)
     ]
     assert not found, "\n".join(found)
-
-
-def test_what_is_not_rewritten_yet_exists():
-    assert {name(page) for page in PAGES} >= FIRST_EDITION

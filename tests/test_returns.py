@@ -130,19 +130,19 @@ class TestReturnFunctions:
         [
             (
                 [1, 0, -1],
-                "r must be an array of floats (integers would cut off discounted returns), got int64",
+                "r must be an array of floats (integers would truncate discounted returns), got int64",
             ),
             (
                 np.ones(2, np.uint8),
-                "r must be an array of floats (integers would cut off discounted returns), got uint8",
+                "r must be an array of floats (integers would truncate discounted returns), got uint8",
             ),
             (
                 [True, False],
-                "r must be an array of floats (integers would cut off discounted returns), got bool",
+                "r must be an array of floats (integers would truncate discounted returns), got bool",
             ),
             (
                 [1j],
-                "r must be an array of floats (integers would cut off discounted returns), got complex128",
+                "r must be an array of floats (integers would truncate discounted returns), got complex128",
             ),
             (1.0, "r must have shape (T,) or (N, T), got a single number, 1.0"),
             ([0.0, np.nan], "r must be finite, got nan at (1,)"),
@@ -298,7 +298,7 @@ class TestBaselines:
             (
                 [[1, 2], [3, 4]],
                 ALL_STEPS,
-                "G must be an array of floats (integers would cut off discounted returns), got int64",
+                "G must be an array of floats (integers would truncate discounted returns), got int64",
             ),
             ([[1.0, np.nan], [0.0, 0.0]], ALL_STEPS, "G must be finite, got nan at (0, 1)"),
             (
@@ -378,7 +378,7 @@ class TestPadEpisodes:
         [
             (
                 [[1, 2]],
-                "episodes must be an array of floats (integers would cut off discounted returns), got int64",
+                "episodes must be an array of floats (integers would truncate discounted returns), got int64",
             ),
             ([np.ones(2), np.ones((2, 1))], "episodes must be arrays of shape (T,), got one of shape (2, 1)"),
             ([np.ones(2), [np.nan]], "episodes must be finite, got nan at (0,)"),

@@ -167,7 +167,7 @@ class TestAdvantages:
             (lambda: n_step_advantage(np.ones(3), 1.5), "n must be a whole number of at least 1, got 1.5"),
             (
                 lambda: n_step_advantage(np.ones(3, int), 1),
-                "delta must be an array of floats (integers would cut off discounted returns), got int64",
+                "delta must be an array of floats (integers would truncate discounted returns), got int64",
             ),
             (lambda: n_step_advantage(np.ones(3), 1, -1), "gamma must be in [0, 1], got -1"),
             (

@@ -1,49 +1,58 @@
-"""Exercise 5.4: the score function of a tabular softmax policy."""
+"""Exercise 5.4: the likelihood-ratio estimate of one episode with a Gaussian policy."""
 
 import numpy as np
 
-from pgcourse.maths.logistic import softmax
 from pgcourse.teaching.exercises.engine import Cases, Exercise
 
 
-def score_of_step(w, s, a):
-    """Return ∂ log π(a∣s)/∂w, an array like the table w of logits, which has a row for each state."""
-    return _in_row(w, s, np.eye(w.shape[1])[a] - softmax(w[s]))
+def gaussian_estimate(w, s, a, r, sigma):
+    """Return Σₜ ∂ log π(aₜ∣sₜ)/∂w · Σₜ rₜ, shape (n,), for actions a ~ N(w·s, σ²) of one episode.
+
+    ∂ log π(a∣s)/∂w = (a − w·s) s/σ²
+    """
+    return (a - s @ w) @ s / sigma**2 * r.sum()
 
 
 def _cases_5_4(rng: np.random.Generator) -> Cases:
-    yield np.zeros((2, 2)), 0, 1
-    yield np.array([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0]]), 1, 0
-    for _ in range(8):
-        n, k = rng.integers(2, 5, 2)
-        yield rng.normal(size=(n, k)), int(rng.integers(n)), int(rng.integers(k))
+    yield np.zeros(2), np.array([[1.0, 2.0]]), np.array([1.0]), np.array([3.0]), 0.5
+    yield np.zeros(1), np.array([[1.0], [2.0]]), np.array([1.0, -0.5]), np.array([1.0, 3.0]), 2.0
+    yield np.array([0.5]), np.array([[1.0], [2.0]]), np.array([1.5, 1.0]), np.array([1.0, -2.0]), 2.0
+    for _ in range(7):
+        n_steps, n = rng.integers(2, 5, 2)
+        s, w, sigma = rng.normal(size=(n_steps, n)), rng.normal(size=n), rng.uniform(0.3, 0.9)
+        yield w, s, rng.normal(s @ w, sigma), rng.normal(size=n_steps), sigma
 
 
-def _in_row(w, s, values):
-    table = np.zeros_like(w)
-    table[s] = values
-    return table
+def _density(w, s, a, sigma):
+    return np.exp(-(((a - s @ w) / sigma) ** 2) / 2) / (np.sqrt(2 * np.pi) * sigma)
 
 
 _MISCONCEPTIONS_5_4 = {
-    "The sign is wrong: this makes the action less probable.": lambda w, s, a: -score_of_step(w, s, a),
-    "This is ∂π/∂w. For ∂ log π/∂w, divide by π.": lambda w, s, a: softmax(w[s])[a] * score_of_step(w, s, a),
-    "The term −π is missing: raising one logit lowers the probabilities of all other actions.": (
-        lambda w, s, a: _in_row(w, s, np.eye(w.shape[1])[a])
+    "The sign is wrong: the score is (a − w·s) s/σ², positive for an action above the mean.": (
+        lambda *case: -gaussian_estimate(*case)
     ),
-    "The rows of the other states should be 0: π(a|s) does not depend on them.": (
-        lambda w, s, a: np.eye(w.shape[1])[a] - softmax(w)
+    "You divide by σ. Differentiating (a − w·s)²/2σ² leaves σ².": (
+        lambda w, s, a, r, sigma: sigma * gaussian_estimate(w, s, a, r, sigma)
     ),
-    "This is only row s. Return an array like w, zero elsewhere.": lambda w, s, a: score_of_step(w, s, a)[s],
-    "The softmax runs over the states. It should run over the actions, along a row of w.": (
-        lambda w, s, a: _in_row(w, s, np.eye(w.shape[1])[a] - softmax(w.T).T[s])
+    "σ is missing: divide the score by σ².": lambda w, s, a, r, sigma: gaussian_estimate(w, s, a, r, 1.0),
+    "The mean is missing: the error is the action minus the mean w·s.": (
+        lambda w, s, a, r, sigma: gaussian_estimate(0 * w, s, a, r, sigma)
     ),
-    "Only the logit of action a has a derivative here. For those of the other actions it is −π.": (
-        lambda w, s, a: score_of_step(w, s, a) * np.eye(w.shape[1])[a]
+    "The return is missing: this is the score of the episode.": (
+        lambda w, s, a, r, sigma: gaussian_estimate(w, s, a, np.ones(1), sigma)
     ),
-    "The softmax runs over the whole table. It should run over the actions of state s.": (
-        lambda w, s, a: _in_row(w, s, np.eye(w.shape[1])[a] - softmax(w.ravel()).reshape(w.shape)[s])
+    "You multiply each step's score by that step's reward. Multiply it by the sum over the episode.": (
+        lambda w, s, a, r, sigma: ((a - s @ w) * r) @ s / sigma**2
+    ),
+    "You divide by the number of steps. Add up the scores of all steps of the episode.": (
+        lambda w, s, a, r, sigma: gaussian_estimate(w, s, a, r, sigma) / len(r)
+    ),
+    "This is built from ∂π/∂w. For ∂ log π/∂w, divide by π.": (
+        lambda w, s, a, r, sigma: ((a - s @ w) * _density(w, s, a, sigma)) @ s / sigma**2 * r.sum()
+    ),
+    "These are the terms of all steps. Add them up.": (
+        lambda w, s, a, r, sigma: (a - s @ w)[:, None] * s / sigma**2 * r.sum()
     ),
 }
 
-EXERCISES = [Exercise("5.4", score_of_step, _cases_5_4, _MISCONCEPTIONS_5_4)]
+EXERCISES = [Exercise("5.4", gaussian_estimate, _cases_5_4, _MISCONCEPTIONS_5_4)]
