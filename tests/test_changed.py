@@ -45,7 +45,8 @@ def ran(repository, *options):
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # others take most of the time
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
         environment.pop(name, None)
-    plugins = ["-p", "xdist.plugin", "-p", "nbval.plugin", "-p", "no:cacheprovider"]
+    wanted = [name for name, option in {"xdist": "-n", "nbval": "--nbval"}.items() if option in options]
+    plugins = ["-p", "no:cacheprovider", *(f"-p{name}.plugin" for name in wanted)]
     command = [sys.executable, "-m", "pytest", "-v", "--color=no", *plugins, *options]
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
     assert "INTERNALERROR" not in done.stdout + done.stderr, done.stdout + done.stderr

@@ -24,55 +24,46 @@ READ_ONLY = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "student")}
 HEAVY = ("torch", "matplotlib", "gymnasium", "ale_py", "ipywidgets", "IPython", "sklearn", "scipy", "numpy")
 
 
-def imported_by(statement):
-    code = f"import sys; {statement}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    return set(
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-        ).stdout.split()
-    )
+LOWEST = ["maths.statistics", "experiments.checkpoints", "experiments.curves", "teaching.video", "__main__"]
+WITHOUT_NETWORKS = [
+    "maths.logistic",
+    "maths.returns",
+    "maths.td",
+    "maths.estimators",
+    "teaching.explore",
+    "teaching.plots",
+    "environments.pong",
+    "environments.tasks",
+    "experiments.recipes",
+    "experiments.records",
+    "experiments.sweeps",
+]
 
 
-def test_importing_the_package_imports_nothing_heavy():
-    assert not imported_by("import pgcourse") & set(HEAVY)
+@pytest.fixture(scope="module")
+def loaded():
+    """For the package and each module, what is loaded once it and those before it are, in one process."""
+    code = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n"
+    code += "    print(name, *{module.partition('.')[0] for module in sys.modules})"
+    names = ["pgcourse", *(f"pgcourse.{module}" for module in LOWEST + WITHOUT_NETWORKS)]
+    command = [sys.executable, "-c", code, *names]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    lines = [line.split() for line in printed.splitlines()]
+    return {name.removeprefix("pgcourse."): set(modules) for name, *modules in lines}
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "maths.logistic",
-        "maths.returns",
-        "maths.td",
-        "maths.estimators",
-        "teaching.explore",
-        "teaching.plots",
-        "teaching.video",
-        "maths.statistics",
-        "experiments.checkpoints",
-        "experiments.curves",
-        "environments.pong",
-        "environments.tasks",
-        "experiments.recipes",
-        "experiments.records",
-        "experiments.sweeps",
-    ],
-)
-def test_modules_without_networks_do_not_import_torch(module):
-    assert "torch" not in imported_by(f"import pgcourse.{module}")
+def test_importing_the_package_imports_nothing_heavy(loaded):
+    assert not loaded["pgcourse"] & set(HEAVY)
 
 
-@pytest.mark.parametrize(
-    "module",
-    ["maths.statistics", "experiments.checkpoints", "experiments.curves", "teaching.video", "__main__"],
-)
-def test_modules_of_the_lowest_storey_import_nothing_heavy_but_numpy(module):
-    assert imported_by(f"import pgcourse.{module}") & {
-        *HEAVY,
-        "joblib",
-        "safetensors",
-        "pygame",
-        "distributed",
-    } <= {"numpy"}
+@pytest.mark.parametrize("module", LOWEST + WITHOUT_NETWORKS)
+def test_modules_without_networks_do_not_import_torch(module, loaded):
+    assert "torch" not in loaded[module]
+
+
+@pytest.mark.parametrize("module", LOWEST)
+def test_modules_of_the_lowest_storey_import_nothing_heavy_but_numpy(module, loaded):
+    assert loaded[module] & {*HEAVY, "joblib", "safetensors", "pygame", "distributed"} <= {"numpy"}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -137,23 +128,24 @@ def test_the_command_is_installed():
     assert "reinforce/cartpole: " in installed.stdout
 
 
-@pytest.mark.parametrize(
-    "commands",
-    [
-        [
-            "run reinforce/cartpole --seeds 2 --steps 2000 --n-jobs 2 --folder runs",
-            "resume runs",
-            "plot runs",
-        ],
-        ["list", "evaluate reinforce/cartpole --episodes 5", "watch reinforce/cartpole"],
-    ],
-)
-def test_a_read_only_installation_works(tmp_path, commands):
-    """No command writes beside the package; permissions would not stop a test that runs as root."""
-    for command in commands:
-        arguments = [sys.executable, "-m", "pgcourse", *command.split()]
-        done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=READ_ONLY)
-        assert done.returncode == 0, done.stderr
+def test_a_read_only_installation_works(tmp_path):
+    """No command writes beside the package; permissions would not stop a test that runs as root.
+
+    All run in one process, and that of the first starts others.
+    """
+    commands = [
+        "run reinforce/cartpole --seeds 2 --steps 2000 --n-jobs 2 --folder runs",
+        "resume runs",
+        "plot runs",
+        "list",
+        "evaluate reinforce/cartpole --episodes 5",
+        "watch reinforce/cartpole",
+    ]
+    code = "import sys; from pgcourse.__main__ import app\nfor command in sys.argv[1:]:\n"
+    code += "    if app(command.split(), standalone_mode=False):\n        sys.exit(command)"
+    command = [sys.executable, "-c", code, *commands]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=READ_ONLY)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_write_beside_the_package_would_be_noticed():

@@ -203,12 +203,26 @@ def test_the_same_seed_gives_the_same_games():
     assert (run(5) != run(6)).any()
 
 
-def test_evaluate_returns_one_score_difference_per_game_and_a_random_policy_loses():
-    rng = np.random.default_rng(0)
-    score_differences = pong.evaluate(lambda x: rng.integers(2, size=len(x)), 6, seed=0)
-    assert score_differences.shape == (6,)
+@pytest.mark.parametrize("game", pong.GAMES)
+def test_evaluate_plays_the_first_games_of_the_vector_environment_and_a_random_policy_loses(game):
+    """Which begins others when these have ended."""
+
+    def random_policy():
+        rng = np.random.default_rng(0)
+        return lambda x: (rng.integers(2, size=len(x)) + x.sum(axis=1, dtype=int)) % 2
+
+    score_differences = pong.evaluate(random_policy(), 4, seed=7, game=game)
+    assert score_differences.shape == (4,)
     assert score_differences.max() < 0  # 21 of 41 points at 1 in 30 each: below 10⁻¹⁰
     assert score_differences.min() >= -21
+    games, act, first = pong.Pong(4, game=game), random_policy(), {}
+    x, _ = games.reset(seed=7)
+    while len(first) < 4:
+        x, *_, info = games.step(act(x))
+        for k in np.flatnonzero(info["done"]):
+            first.setdefault(k, info["score_difference"][k])
+    games.close()
+    assert score_differences.tolist() == [first[k] for k in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -255,6 +269,10 @@ def test_threads_are_pinned_only_where_every_core_is_ours_and_used(
         ),
         (lambda: next(pong.iter_steps(lambda step: 0, 1, game="pong")), "game must be one of .*, got 'pong'"),
         (lambda: pong.evaluate(lambda x: x, 0), "n_games must be a whole number of at least 1, got 0"),
+        (
+            lambda: pong.evaluate(lambda x: [1], 2),
+            r"act must return an action for each of 2 games, got shape \(1,\)",
+        ),
         (lambda: step_with(2), "actions must be 4 integers in 0..1, got 2"),
         (
             lambda: next(pong.iter_steps(lambda step: 0.7, 1)),

@@ -5,10 +5,13 @@ import functools
 import inspect
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space, create_empty_array
 
 from pgcourse.environments import pong
 from pgcourse.environments.tasks import Task
@@ -23,11 +26,30 @@ ALL = pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RE
 WAITS_FOR_EPISODES = ("reinforce",)
 
 
+class Unplayed(VectorEnv):
+    """Has the spaces of a task's environments, which take their time to make, and cannot be stepped."""
+
+    def __init__(self, task, n_envs):
+        self.num_envs = n_envs
+        self.single_observation_space, self.single_action_space, self.metadata = about(task)
+        self.observation_space = batch_space(self.single_observation_space, n_envs)
+        self.action_space = batch_space(self.single_action_space, n_envs)
+
+    def reset(self, **options):
+        return create_empty_array(self.single_observation_space, self.num_envs), {}
+
+
+@functools.cache
+def about(task):
+    env = task.make_vector_env(1)
+    env.close()
+    return env.single_observation_space, env.single_action_space, env.metadata
+
+
 def small(recipe, **overrides):
     options = {name: value for name, value in SMALL.items() if name in recipe.defaults}
-    algorithm = recipe.build(0, **options | overrides)
-    algorithm.env.close()  # which the tests below do not step
-    return algorithm
+    task = SimpleNamespace(make_vector_env=functools.partial(Unplayed, recipe.task))
+    return dataclasses.replace(recipe, task=task).build(0, **options | overrides)
 
 
 @functools.cache
@@ -456,7 +478,7 @@ def test_a_wrong_setting_is_named(overrides, message):
 
 
 def build(name, **overrides):
-    return recipes.get(name).build(0, **overrides)
+    return recipes.get(name).build(0, **{"n_envs": 1} | overrides)
 
 
 @pytest.mark.parametrize(

@@ -262,9 +262,10 @@ def test_the_control_suite_agrees_with_dm_control():
     task = ControlSuiteTask("cartpole", "swingup")
     assert task.evaluate(pushed, 1, seed=5) == pytest.approx(total)
     env = task.make_vector_env(2)
-    s, _ = env.reset(seed=5)
-    assert s.shape == (2, 5)
-    assert (s[0] != s[1]).any()
+    for seed in (None, 5):
+        s, _ = env.reset(seed=seed)
+        assert s.shape == (2, 5)
+        assert (s[0] != s[1]).any()
     ends = [env.step(pushed(s))[2:4] for _ in range(1000)]
     assert not any(terminated.any() for terminated, _ in ends)
     assert [i for i, (_, truncated) in enumerate(ends) if truncated.any()] == [999]

@@ -157,12 +157,21 @@ class Pong(VectorEnv):
         self, actions: Int[np.ndarray, " n_envs"]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         """Take one decision in each game; a point that ends is a terminated episode."""
+        self.send(actions)
+        return self.recv()
+
+    def send(self, actions: Int[np.ndarray, " n_envs"]) -> None:
+        """Begin a step, which ``recv`` ends: meanwhile the games are played in threads of their own."""
         actions, n_actions = np.asarray(actions), self._n_actions
         wrong = [a for a in actions.ravel().tolist() if a not in range(n_actions)]
         if wrong or actions.shape != (self.num_envs,):
             got = wrong[0] if wrong else f"shape {actions.shape}"
             raise ValueError(f"actions must be {self.num_envs} integers in 0..{n_actions - 1}, got {got}")
-        screen, r, done, truncated, info = self._console.step(_CONSOLE_ACTION[actions.astype(int)])
+        self._console.send(_CONSOLE_ACTION[actions.astype(int)])
+
+    def recv(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """End a step and return what ``step`` does."""
+        screen, r, done, truncated, info = self._console.recv()
         field = self._foreground_of(screen)
         x = field - self._field
         self._field = field
@@ -193,15 +202,21 @@ def evaluate(
     ``Pong``, ``n_games`` is at least 1.
     """
     checks.whole(1, n_games=n_games)
-    env = Pong(n_games, game=game)
-    x, _ = env.reset(seed=seed)
-    score_differences: dict[int, int] = {}
-    while len(score_differences) < n_games:
-        x, _, _, _, info = env.step(act(x))
-        for k in np.flatnonzero(info["done"]).tolist():  # only first games: more would favour short ones
-            score_differences.setdefault(k, int(info["score_difference"][k]))
-    env.close()
-    return np.array([score_differences[k] for k in range(n_games)])
+    games = [Pong(1, game=game) for _ in range(n_games)]  # each is played to its end and no further
+    x = np.concatenate([env.reset(seed=seed + k)[0] for k, env in enumerate(games)])
+    score_differences, active = np.zeros(n_games, int), dict(enumerate(games))
+    while active:
+        a, x = np.asarray(act(x)), x.copy()
+        if a.shape != (n_games,):
+            raise ValueError(f"act must return an action for each of {n_games} games, got shape {a.shape}")
+        for k, env in active.items():
+            env.send(a[k : k + 1])
+        for k, env in list(active.items()):
+            [x[k]], *_, info = env.recv()
+            if info["done"][0]:
+                score_differences[k] = env.score_differences[0]
+                active.pop(k).close()
+    return score_differences
 
 
 class PongStep(NamedTuple):

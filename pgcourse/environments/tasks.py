@@ -6,6 +6,7 @@ The vector environments of a task reset themselves in the step that ends an epis
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -60,14 +61,19 @@ class Task:
     def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
         """Return the undiscounted return of ``n_episodes`` ≥ 1 whole episodes; ``seed`` ≥ 0.
 
-        Each environment plays one episode. The first to finish would include too many short ones.
+        Each environment plays one episode. The first to finish would include too many short ones. One whose
+        episode has ended is not stepped any more, and ``act`` still sees its last observation.
         """
         s, env = self._reset_vector_env(n_episodes, seed)
+        envs = cast("SyncVectorEnv", env).envs
         returns, active = np.zeros(n_episodes), np.ones(n_episodes, bool)
         while active.any():
-            s, r, terminated, truncated, _ = env.step(act(s))
-            returns += r * active
-            active &= ~(terminated | truncated)
+            a, s = act(s), s.copy()
+            for k, (alone, a_k) in enumerate(zip(envs, a, strict=True)):
+                if active[k]:
+                    s[k], r, terminated, truncated, _ = alone.step(a_k)
+                    returns[k] += r
+                    active[k] = not (terminated or truncated)
         env.close()
         return returns
 
@@ -211,16 +217,23 @@ class ControlSuiteTask(Task):
         from gymnasium.wrappers import FlattenObservation, TransformObservation
 
         with mujoco_without_screen(self.name):
-            from dm_control import suite
             from shimmy import DmControlCompatibilityV0
 
-            env = DmControlCompatibilityV0(suite.load(self.domain, self.task), **options)
+            env = DmControlCompatibilityV0(copy.deepcopy(self._loaded), **options)
+        env.np_random = np.random.RandomState()  # the copies' are in one state
         flat: Env = FlattenObservation(env)
         if self.observe is None:
             return flat
         space = cast("Box", flat.observation_space)
         shape = self.observe(np.zeros(space.shape)).shape
         return TransformObservation(flat, self.observe, Box(-np.inf, np.inf, shape, space.dtype))
+
+    @functools.cached_property
+    def _loaded(self) -> Any:
+        """The suite's own environment, to be copied: to compile its model takes several times as long."""
+        from dm_control import suite
+
+        return suite.load(self.domain, self.task)
 
     @property
     def fps(self) -> int:

@@ -128,7 +128,8 @@ class Record:
 
         if n_steps is not None and n_steps not in (saved := self.policy_steps()):
             raise ValueError(f"n_steps must be one of {saved}, where the policy was saved, got {n_steps}")
-        algorithm = recipes.get(self.name).build(self.seed, **self.overrides)
+        one = {"n_envs": 1}  # the policy is the same for any number of environments
+        algorithm = recipes.get(self.name).build(self.seed, **self.overrides | one)
         algorithm.env.close()
         name = "policy" if n_steps is None else f"policy-{n_steps:09d}"
         load_weights(self.folder / f"{name}.safetensors", algorithm.policy)
