@@ -29,9 +29,9 @@ LABELS = {
     "reinforce_loop": ["1. Sample episodes", "2. Differentiate the surrogate objective"],
     "imitation_and_reinforcement": ["Imitation learning", "expert", "always", "Reinforcement learning"],
     "episode_tree": ["step 1", "step 2", "step 3", "64 episodes", r"— $\pi(a | s)$", "— $P(s' | s, a)$"],
-    "actor_critic_system": ["environment", r"$\delta = r + \gamma V(s') - V(s)$", "TD error\n$\\delta$"],
+    "actor_critic_system": ["environment", r"$\delta = r + \gamma v(s') - v(s)$", "TD error\n$\\delta$"],
     "backup mc": ["Monte Carlo", "$s_t$", "$a_t$", "$r_t$", "$r_T$", r"$\mathrm{terminal}$"],
-    "backup td": ["One-step TD", r"target for $V(s_t)$: $r_t + \gamma V(s_{t+1})$"],
+    "backup td": ["One-step TD", r"target for $v(s_t)$: $r_t + \gamma v(s_{t+1})$"],
     "backup n-step": ["n-step TD", "$s_{t+n}$", "$r_{t+n-1}$"],
     "backup q": ["Q-learning", "max", "$a'$"],
     "ddpg_networks": [

@@ -63,7 +63,7 @@ class ActorCritic(Resumable):
     """Slide 61's online actor–critic, and A2C.
 
     The slide's γ discounts the value of the next state. States are not weighted by γᵗ as the gradient of the
-    discounted return would have it (chapter 6): they count as often as they are visited.
+    discounted return would have it (chapter 5): they count as often as they are visited.
 
     Args:
         env: vector environment; ``Environment`` says what is asked of it.

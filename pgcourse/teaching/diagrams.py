@@ -30,8 +30,8 @@ PI = (0.2, 0.5, 0.3)
 TWO = r"s_t a_t:r_t s_{t+1} a_{t+1}:r_{t+1} \cdots:"
 BACKUPS = {  # title; nodes, some with the reward that follows; target
     "mc": ("Monte Carlo", TWO + r"r_T \mathrm{terminal}", r"r_t + \gamma r_{t+1} + \dots + \gamma^{T-t} r_T"),
-    "td": ("One-step TD", "s_t a_t:r_t s_{t+1}", r"r_t + \gamma V(s_{t+1})"),
-    "n-step": ("n-step TD", TWO + "r_{t+n-1} s_{t+n}", r"r_t + \gamma r_{t+1} + \dots + \gamma^n V(s_{t+n})"),
+    "td": ("One-step TD", "s_t a_t:r_t s_{t+1}", r"r_t + \gamma v(s_{t+1})"),
+    "n-step": ("n-step TD", TWO + "r_{t+n-1} s_{t+n}", r"r_t + \gamma r_{t+1} + \dots + \gamma^n v(s_{t+n})"),
     "q": ("Q-learning", "s_t,a_t:r_t s_{t+1} a'", r"r_t + \gamma\,\max_{a'}\,Q(s_{t+1}, a')"),
 }
 
@@ -226,22 +226,22 @@ def actor_critic_system() -> Figure:
     Slide 60.
     """
     figure, ax = _canvas(42)
-    _label(ax, 25, 40.3, r"$\delta = r + \gamma V(s') - V(s)$", SIGNAL, size=12)
+    _label(ax, 25, 40.3, r"$\delta = r + \gamma v(s') - v(s)$", SIGNAL, size=12)
     _box(ax, 6.5, 31, 12.6, 9, "actor\n$\\pi_w(a | s)$", POLICY)
     _box(ax, 25, 31, 11, 9, "TD error\n$\\delta$", SIGNAL)
-    _box(ax, 43.5, 31, 12.6, 9, "critic\n$V(s; w')$", VALUE)
+    _box(ax, 43.5, 31, 12.6, 9, "critic\n$v(s; w')$", VALUE)
     _box(ax, 25, 13, 49.6, 5.4, "environment")
     _arrow(ax, (3.5, 26.4), (3.5, 15.9), text="$a$")
     _arrow(ax, (9.5, 15.8), (9.5, 26.3), text="$s$")
     _arrow(ax, (25, 15.8), (25, 26.3), text="$r$", color=SIGNAL)
     _arrow(ax, (43.5, 15.8), (43.5, 26.3), text="$s, s'$")
     _arrow(ax, (37.1, 33.6), (30.7, 33.6))
-    _label(ax, 34, 36.8, "$V(s), V(s')$")
+    _label(ax, 34, 36.8, "$v(s), v(s')$")
     _arrow(ax, (30.6, 29), (37, 29), below=r"$\delta$", color=SIGNAL, dashed=True)
     _arrow(ax, (19.4, 31), (13, 31), below=r"$\delta$", color=SIGNAL, dashed=True)
     actor = r"$w \leftarrow w + \eta\,\delta\,\dfrac{\partial \log \pi_w(a | s)}{\partial w}$"
     _label(ax, 0.2, 4, actor, POLICY, ha="left")
-    critic = r"$w' \leftarrow w' + \eta'\,\delta\,\dfrac{\partial V(s; w')}{\partial w'}$"
+    critic = r"$w' \leftarrow w' + \eta'\,\delta\,\dfrac{\partial v(s; w')}{\partial w'}$"
     _label(ax, 49.8, 4, critic, VALUE, ha="right")
     return figure
 
@@ -276,7 +276,7 @@ def backup(kind: str) -> Figure:
     if q:
         ax.add_patch(Arc((xs[1], y), 9, 9, theta1=-20, theta2=20, color=VALUE, linewidth=1.3))
         _label(ax, xs[1] + 3.4, y + 4.8, "max", VALUE)
-    _label(ax, 25, 1.4, f"target for {'$Q(s_t, a_t)$' if q else '$V(s_t)$'}: ${target}$")
+    _label(ax, 25, 1.4, f"target for {'$Q(s_t, a_t)$' if q else '$v(s_t)$'}: ${target}$")
     return figure
 
 
