@@ -205,7 +205,7 @@ def test_every_exercise_of_a_notebook_is_a_box_with_its_solution(name):
     )
     addresses = [
         f"exercise-{number.replace('.', '-')}"
-        for number in re.findall(r"^\*\*([\dA-Z]\.\d)\*\* ", text, flags=re.M)
+        for number in re.findall(r"^\*\*([\dA-Z]\.\d+)\*\* ", text, flags=re.M)
     ]
     assert [box["id"] for box in page.select(".exercise")] == addresses
     assert [link["href"] for link in page.select(".solution > .admonition-title > a")] == [

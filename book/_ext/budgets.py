@@ -49,11 +49,11 @@ def _executed() -> dict[str, dict]:
 def report() -> tuple[list[str], list[str]]:
     """Return the lines of the table, and what of it is over its budget by half, which is red."""
     tested, over = times(), []
-    lines = [f"{'seconds':24}{'budget':>8}{'build':>8}{'tests':>8}"]
+    lines = [f"{'seconds':28}{'budget':>8}{'build':>8}{'tests':>8}"]
 
     def line(name: str, allowed: int, *found: float | None) -> None:
         texts = [f"{seconds:8.0f}" if seconds else f"{'':8}" for seconds in found]
-        text = f"{name:24}{allowed:8}{''.join(texts)}".rstrip()
+        text = f"{name:28}{allowed:8}{''.join(texts)}".rstrip()
         if max(seconds or 0 for seconds in found) > 1.5 * allowed:
             over.append(name)
             text = click.style(text, fg="red")

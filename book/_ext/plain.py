@@ -12,7 +12,7 @@ import re
 
 FENCE = "`" * 6
 EXERCISES = re.compile(
-    r"^\*\*(?P<number>[\dA-Z]\.\d)\*\* (?P<exercise>.*?)(?=^\*\*[\dA-Z]\.\d\*\* |^<details>|\Z)"
+    r"^\*\*(?P<number>[\dA-Z]\.\d+)\*\* (?P<exercise>.*?)(?=^\*\*[\dA-Z]\.\d+\*\* |^<details>|\Z)"
     r"|^<details>\s*<summary>Solution</summary>(?P<solution>.*?)^</details>",
     re.S | re.M,
 )
