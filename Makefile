@@ -9,10 +9,11 @@ START := $(shell date +%s)
 .NOTPARALLEL:
 .PHONY: book serve pdf lab test lint unit notebooks site colab clean
 
-# Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all.
+# Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all. So it must when what makes
+# pages of notebooks has changed, of which it knows nothing.
 # What it warns of is kept, and said last, where one looks for it.
 book: .venv/ready
-	@test -e _build/good || rm -rf _build/.doctrees
+	@test -e _build/good && test -z "$$(find book/_ext book/_static -type f -newer _build/good -not -name '*.pyc')" || rm -rf _build/.doctrees
 	@rm -f _build/good
 	@mkdir -p _build
 	@date +%s >_build/began
