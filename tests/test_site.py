@@ -169,6 +169,13 @@ def visit(name, site, chromium):
     context.close()
 
 
+def resize(page, width):
+    """Give the window a width and wait until the page has been laid out for it."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_function("width => innerWidth === width", arg=width)
+    page.evaluate("() => new Promise(then => requestAnimationFrame(() => requestAnimationFrame(then)))")
+
+
 def test_every_link_leads_somewhere(name):
     file = SITE / f"{name}.html"
     dead = []
@@ -215,12 +222,13 @@ def test_every_exercise_of_a_notebook_is_a_box_with_its_solution(name):
 
 @pytest.mark.parametrize("width", [375, 1000, 1200, 1280])
 def test_nothing_sticks_out(visit, width):
-    visit.page.set_viewport_size({"width": width, "height": 800})
+    resize(visit.page, width)
     assert visit.page.evaluate(OVERFLOW) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_accessible(visit, scheme):
+    resize(visit.page, 1280)
     visit.page.emulate_media(color_scheme=scheme)
     visit.page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
     violations = Axe().run(visit.page, options={"preload": False}).response["violations"]
@@ -284,7 +292,7 @@ def definition(link):
 def test_with_the_focus_a_link_shows_its_definition(visit, width):
     """All of it within the window; Escape takes it away and leaves the focus where it is."""
     page = visit.page
-    page.set_viewport_size({"width": width, "height": 800})
+    resize(page, width)
     page.keyboard.press("Tab")  # from here on, the focus is the keyboard's
     for link in page.locator(INTO_THE_GLOSSARY).all():
         link.focus()

@@ -27,5 +27,8 @@ for (const figure of document.querySelectorAll("figure.explore")) {
 // A film in a cell with this tag begins by itself, unless the reader does not like things that move.
 if (!matchMedia("(prefers-reduced-motion: reduce)").matches) document.querySelectorAll(".tag_autoplay video").forEach(film => film.play());
 
-// The theme lets keys scroll the code that is too wide when a page loads; code in a folded solution is not wide yet.
-document.addEventListener("click", event => event.target.closest(".solution")?.querySelectorAll("pre").forEach(code => { code.tabIndex = 0; }));
+// Keys scroll the code that is too wide. The theme looks 300 ms after a page has changed, and not when folded code unfolds.
+const sizes = new ResizeObserver(changes => changes.forEach(({target}) => {
+  target.tabIndex = target.scrollWidth > target.clientWidth || target.scrollHeight > target.clientHeight ? 0 : -1;
+}));
+document.querySelectorAll("pre").forEach(code => sizes.observe(code));
