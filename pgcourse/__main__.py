@@ -128,7 +128,9 @@ def run(
     steps: Annotated[int | None, typer.Option(help="Budget in steps; the recipe's, unless given.")] = None,
     episodes: Annotated[int | None, typer.Option(help="Budget in episodes instead.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training instead.")] = None,
-    checkpoint_interval: Annotated[int | None, typer.Option(help="Steps between two checkpoints.")] = None,
+    checkpoint_interval: Annotated[
+        int | None, typer.Option(help="Steps between two checkpoints; new episodes begin at each.")
+    ] = None,
     save_policies: SavePolicies = False,
     n_eval_episodes: EvalEpisodes = None,
     folder: Folder = Path("runs"),

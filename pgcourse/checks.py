@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+MAX_EPISODE_LENGTH = 100_000  # steps after which the end of an episode is no longer waited for
 
 
 class HasSpaces(Protocol):
     """What is asked of a vector environment here."""
 
     metadata: dict
+    single_observation_space: Space
     single_action_space: Space
 
 
@@ -102,13 +104,41 @@ def same_shape(**arrays: np.ndarray | Tensor) -> None:
 
 
 def same_step_autoreset(env: HasSpaces) -> None:
-    """The vector environment must reset itself in the step that ends an episode."""
+    """The vector environment must reset itself in the step that ends an episode.
+
+    Metadata may be shared by a whole class, and so be another object's: what the environment itself says of
+    its mode comes first. ``final_observations`` finds out by what it does.
+    """
     from gymnasium.vector import AutoresetMode
 
-    if (mode := env.metadata.get("autoreset_mode")) != AutoresetMode.SAME_STEP:
+    inner = getattr(env, "unwrapped", env)
+    mode = getattr(inner, "autoreset_mode", None) or env.metadata.get("autoreset_mode")
+    if getattr(env, "_metadata", None) is not None:  # a wrapper's own
+        mode = env.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.SAME_STEP:
         raise ValueError(
             f"env must reset itself in the step that ends an episode (AutoresetMode.SAME_STEP), got {mode}"
         )
+
+
+def final_observations(info: dict, done: np.ndarray) -> np.ndarray:
+    """Return the last observations of the episodes that ended; without them, the environment did not reset.
+
+    Args:
+        info: of a step of the vector environment.
+        done: whether an episode ended with this step, shape (n_envs,).
+    """
+    if "final_obs" not in info:
+        missing = "after an episode's end there is no info['final_obs']"
+        raise ValueError(f"env must reset itself in the step that ends an episode, got one where {missing}")
+    return info["final_obs"][done]
+
+
+def array_spaces(env: HasSpaces) -> None:
+    """Observations and actions must each be a number or an array of numbers."""
+    for kind, space in (("observations", env.single_observation_space), ("actions", env.single_action_space)):
+        if space.shape is None:
+            raise ValueError(f"env must have {kind} that are a number or an array, got {space}")
 
 
 def bounded_actions(env: HasSpaces) -> Box:
@@ -123,12 +153,12 @@ def bounded_actions(env: HasSpaces) -> Box:
 
 
 def discrete_actions(env: HasSpaces) -> int:
-    """Return the number K of actions, which must be 0…K−1."""
+    """Return the number K of actions, which must be consecutive integers."""
     from gymnasium.spaces import Discrete
 
     space = env.single_action_space
-    if not isinstance(space, Discrete) or space.start:
-        raise ValueError(f"env must take the actions 0 to K - 1, got {space}")
+    if not isinstance(space, Discrete):
+        raise ValueError(f"env must take one of K numbered actions (Discrete), got {space}")
     return int(space.n)
 
 

@@ -47,7 +47,7 @@ class TestSchedules:
         def schedule(n):
             return eta / (1 + n)
 
-        assert as_schedule("eta", schedule) is schedule
+        assert as_schedule("eta", schedule)(n_steps) == schedule(n_steps)
 
     @reproducible
     @given(rates, lengths, steps)

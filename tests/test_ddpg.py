@@ -68,6 +68,7 @@ class ExactQ(nn.Module):
 
     def forward(self, s, a):
         A, B, C, R, P = self.matrices
+        s, a = s.double(), a.double()
         next_s = s @ A.T + a @ B.T
         r = -(s @ C * s).sum(1) - (a @ R * a).sum(1)
         return r - self.gamma * (next_s @ P * next_s).sum(1) - self.c

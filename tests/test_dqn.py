@@ -1,11 +1,12 @@
 """DQN against its five lines written out, and against an MDP whose optimal Q is known."""
 
 import copy
+import functools
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
@@ -247,15 +248,9 @@ def test_settings_of_the_optimiser_out_of_range(options, message):
 
 def test_environments_it_cannot_learn():
     q_network = DiscreteQNetwork(4, 2)
-    with pytest.raises(ValueError, match=r"^env must take the actions 0 to K - 1, got Box"):
+    with pytest.raises(ValueError, match=r"^env must take one of K numbered actions \(Discrete\), got Box"):
         DQN(Task("Pendulum-v1").make_vector_env(1), q_network)
-    env = CARTPOLE.make_vector_env(1)
-    env.single_action_space = Discrete(2, start=1)
-    with pytest.raises(
-        ValueError, match=r"^env must take the actions 0 to K - 1, got Discrete\(2, start=1\)"
-    ):
-        DQN(env, q_network)
-    env = CARTPOLE.make_vector_env(1)
-    env.metadata = env.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    make_env = functools.partial(gymnasium.make, "CartPole-v1")
+    env = SyncVectorEnv([make_env], autoreset_mode=AutoresetMode.NEXT_STEP)
     with pytest.raises(ValueError, match=r"^env must reset itself in the step that ends an episode"):
         DQN(env, q_network)

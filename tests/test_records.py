@@ -184,6 +184,15 @@ def test_returns_that_do_not_vary_must_be_equal(record):
     assert with_returns(record, [499, 501] * 5).verify(5).agrees  # one that varies is enough for an interval
 
 
+def test_returns_that_differ_by_rounding_are_equal(record, monkeypatch):
+    """The mean of a hundred 0.3 is 0.3, that of twenty 0.29999999999999993."""
+    assert np.full(100, 0.3).mean() != np.full(20, 0.3).mean()
+    monkeypatch.setattr(recipes.Recipe, "evaluate", lambda self, policy, n, seed: np.full(n, 0.3))
+    assert with_returns(record, [0.3] * 20).verify(100).agrees
+    assert with_returns(record, [0.1 + 0.2] * 20).verify(100).agrees
+    assert not with_returns(record, [0.3001] * 20).verify(100).agrees
+
+
 def test_half_precision_is_enough(record):
     """The file holds 16 bits a weight, of which 11 count."""
     weights = [np.asarray(w.detach()) for w in record.policy().parameters()]

@@ -62,7 +62,7 @@ def learner(env=None, *, training_data=None, seed=0, **settings):
 
 def update_with(monkeypatch, algorithm, episodes):
     """Update from these episodes instead of the environment's."""
-    monkeypatch.setattr(reinforce, "collect_episodes", lambda *_: episodes)
+    monkeypatch.setattr(reinforce, "collect_episodes", lambda *_, **options: episodes)
     return algorithm.update()
 
 

@@ -17,6 +17,7 @@ Slides 51–61; Sutton & Barto (2018), section 13.5.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +25,14 @@ import numpy as np
 import torch
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import RolloutState, collect_rollout
+from pgcourse.algorithms.collect import Rollout, RolloutState, collect_rollout
+from pgcourse.algorithms.compatibility import (
+    check_actions,
+    check_environment,
+    check_output,
+    check_separate,
+    three,
+)
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
@@ -71,6 +79,9 @@ class ActorCritic(Resumable):
         value: the critic's network, from N states to v, shape (N,).
         config: settings.
         seed: of the environment and the actions.
+
+    Raises:
+        ValueError: also if the networks and the environment do not fit together, or nothing would be learnt.
     """
 
     stateful = ("policy", "optimizer", "critic")
@@ -84,13 +95,21 @@ class ActorCritic(Resumable):
         *,
         seed: int = 0,
     ):
-        checks.same_step_autoreset(env)
+        check_environment(env)
+        check_separate(policy=policy, value=value)
+        if config.standardize and config.rollout_length == env.num_envs == 1:
+            only = "one step of one environment, whose standardised advantage is 0: nothing would be learnt"
+            raise ValueError(f"standardize must be False where an update has {only}, got True")
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
         self._rng = np.random.default_rng(seed)
-        self.n_steps = 0
+        self.n_steps, self._warned = 0, False
         self._reset()
+        s = self._state.s
+        a = check_actions(env, policy, s)
+        check_output("policy.log_prob(s, a)", policy.log_prob, (s, a), (len(a),))
+        check_output("value(s)", value, (three(s),), (3,))
 
     def update(self) -> UpdateMetrics:
         """One iteration of slide 61's loop."""
@@ -100,15 +119,25 @@ class ActorCritic(Resumable):
         critic_loss = self.critic.update(rollout)  # 2
         A = self.critic.advantages(rollout)  # 3
         if self.config.standardize:
-            A = standardize(A, rollout.mask)
+            A = self._standardize(A, rollout)
         L = self.policy.log_prob(rollout.s[:, :-1][rollout.mask], rollout.a[rollout.mask])
         J_hat = surrogate(L, torch.as_tensor(A[rollout.mask], dtype=L.dtype), n=len(L))  # 4
-        gradient_step(self.optimizer, J_hat, self.eta(self.n_steps))  # 5
+        gradient_step(self.optimizer, J_hat, self.eta(self.n_steps), self.policy)  # 5
 
         reward, norm = float(rollout.r.mean()), gradient_norm(self.policy.parameters())
         return UpdateMetrics(
             self.n_steps, rollout.episode_returns, reward, critic_loss, J_hat.item(), norm, -L.mean().item()
         )
+
+    def _standardize(self, A: Float[np.ndarray, "N T"], rollout: Rollout) -> Float[np.ndarray, "N T"]:
+        if rollout.mask.sum() == 1 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "an update has learnt nothing: the standardised advantage of its one step is 0; "
+                "more environments or longer rollouts have more steps",
+                stacklevel=3,
+            )
+        return standardize(A, rollout.mask, scale=float(abs(rollout.r).max()))
 
     def _reset(self) -> None:
         self._state = RolloutState(self.env, self._rng, self.n_steps)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from pgcourse import checks
 from pgcourse.algorithms.protocols import Environment, Policy
 from pgcourse.arrays import Bool, Float
+from pgcourse.checks import MAX_EPISODE_LENGTH
 
 
 class Episode(NamedTuple):
@@ -26,18 +28,58 @@ class Episode(NamedTuple):
 def reset(env: Environment, rng: np.random.Generator) -> np.ndarray:
     """Reset with a seed drawn from ``rng``, or runs with seeds k and k + 1 would share environments."""
     s, _ = env.reset(seed=int(rng.integers(2**30)))
-    return s
+    return np.array(s)  # which the environment may overwrite
+
+
+class Step(NamedTuple):
+    """What a step of a vector environment returned, in arrays of our own."""
+
+    next_s: np.ndarray  # (N, ...): where an episode ended, the first observation of the next one
+    r: Float[np.ndarray, " N"]
+    terminated: Bool[np.ndarray, " N"]
+    truncated: Bool[np.ndarray, " N"]
+    final_observations: np.ndarray  # (M, ...): of the M episodes that ended, in order
+
+
+def step(env: Environment, a: np.ndarray) -> Step:
+    """Take a step; what it returns is copied, since an environment may use its buffers again.
+
+    Args:
+        env: vector environment; ``Environment`` says what is asked of it.
+        a: actions, shape (N, ...); K numbered ones count from 0, also where the environment's do not.
+    """
+    space = env.single_action_space
+    first = space.start if isinstance(space, Discrete) else 0
+    s, r, terminated, truncated, info = env.step(a + first if first else a)
+    terminated, truncated = np.array(terminated), np.array(truncated)
+    done = terminated | truncated
+    final = [np.array(s) for s in checks.final_observations(info, done)] if done.any() else []
+    return Step(np.array(s), np.array(r), terminated, truncated, np.array(final))
+
+
+def never_ends(n_steps: int) -> str:
+    """Return the message of the error where an episode has had so many steps, and no end."""
+    return (
+        f"env must end every episode within {n_steps:,} steps, got one that did not; a time limit truncates "
+        "it (gymnasium.make(…, max_episode_steps=…)), and tasks without an end are learnt by ActorCritic or "
+        "PolicyEvaluation with rollout_length steps, or off-policy by DQN or DDPG"
+    )
 
 
 class PartialEpisodes:
     """The unfinished episodes of a vector environment between two calls of ``collect_episodes``."""
 
     def __init__(self, env: Environment, rng: np.random.Generator, n_steps: int = 0):
+        self.n_steps = n_steps
+        self.begin(env, rng)
+
+    def begin(self, env: Environment, rng: np.random.Generator) -> None:
+        """Drop them, and begin new ones."""
         self.s = reset(env, rng)
         self.steps: list[list[tuple]] = [[] for _ in range(env.num_envs)]
         self.n_off_policy = np.zeros(env.num_envs, int)
         self.awaiting_first_done = np.ones(env.num_envs, bool)
-        self.n_steps = n_steps
+        self.interrupted = False
 
 
 def collect_episodes(
@@ -46,6 +88,8 @@ def collect_episodes(
     n_steps: int,
     rng: np.random.Generator,
     partial: PartialEpisodes | None = None,
+    *,
+    max_episode_length: int = MAX_EPISODE_LENGTH,
 ) -> list[Episode]:
     """Act until the finished episodes hold ``n_steps`` steps; return them in the order in which they ended.
 
@@ -56,18 +100,25 @@ def collect_episodes(
         policy: draws the actions.
         n_steps: at least 1.
         rng: draws actions, and the seed of a reset.
-        partial: unfinished episodes to continue, updated in place; None resets the environment.
+        partial: unfinished episodes to continue, updated in place; None resets the environment. After a call
+            that was interrupted (by Ctrl-C, or by an error), new ones begin.
+        max_episode_length: steps of an episode, at least 1. A longer one raises a ``ValueError``: it might
+            never end.
 
     Slides 19–21 and 31.
     """
     checks.at_least(1, n_steps=n_steps)
+    checks.whole(1, max_episode_length=max_episode_length)
     partial = PartialEpisodes(env, rng) if partial is None else partial
+    if partial.interrupted:
+        partial.begin(env, rng)
+    partial.interrupted = True  # until this call returns
     partial.n_off_policy[:] = [len(steps) for steps in partial.steps]
     finished: list[Episode] = []
     n_finished = 0
     while n_finished < n_steps or partial.awaiting_first_done.any():
-        a = policy.sample(partial.s, rng)
-        next_s, r, terminated, truncated, _ = env.step(a)
+        a = np.array(policy.sample(partial.s, rng))
+        next_s, r, terminated, truncated, _ = step(env, a)
         for k, steps in enumerate(partial.steps):
             steps.append((partial.s[k], a[k], r[k]))
             if terminated[k] or truncated[k]:
@@ -75,8 +126,11 @@ def collect_episodes(
                 finished.append(Episode(s_k, a_k, r_k, int(partial.n_off_policy[k])))
                 n_finished += len(steps)
                 partial.steps[k], partial.n_off_policy[k], partial.awaiting_first_done[k] = [], 0, False
+            elif len(steps) >= max_episode_length:
+                raise ValueError(never_ends(max_episode_length))
         partial.s = next_s
         partial.n_steps += len(a)
+    partial.interrupted = False
     return finished
 
 
@@ -102,9 +156,14 @@ class RolloutState:
     """The state of a vector environment between two calls of ``collect_rollout``."""
 
     def __init__(self, env: Environment, rng: np.random.Generator, n_steps: int = 0):
+        self.n_steps = n_steps
+        self.begin(env, rng)
+
+    def begin(self, env: Environment, rng: np.random.Generator) -> None:
+        """Begin new episodes."""
         self.s = reset(env, rng)
         self.returns = np.zeros(env.num_envs)  # so far, of the unfinished episodes
-        self.n_steps = n_steps
+        self.interrupted = False
 
 
 def collect_rollout(
@@ -113,6 +172,8 @@ def collect_rollout(
     rollout_length: int | None,
     rng: np.random.Generator,
     state: RolloutState | None = None,
+    *,
+    max_episode_length: int = MAX_EPISODE_LENGTH,
 ) -> Rollout:
     """Act for ``rollout_length`` steps in every environment.
 
@@ -122,14 +183,20 @@ def collect_rollout(
         rollout_length: T, at least 1; None resets the environment and acts until each has finished an
             episode, and the mask selects these.
         rng: draws actions, and the seed of a reset.
-        state: where the last rollout stopped, updated in place; None resets the environment.
+        state: where the last rollout stopped, updated in place; None resets the environment. After a call
+            that was interrupted (by Ctrl-C, or by an error), new episodes begin.
+        max_episode_length: steps, at least 1, after which ``rollout_length=None`` no longer waits for an
+            episode that may never end, and raises a ``ValueError``.
 
     Slide 61, line 1.
     """
-    checks.whole(1, rollout_length=rollout_length)
+    checks.whole(1, rollout_length=rollout_length, max_episode_length=max_episode_length)
     state = RolloutState(env, rng) if state is None else state
+    if state.interrupted:
+        state.begin(env, rng)
+    state.interrupted = True  # until this call returns
     if rollout_length is None:
-        state.s, _ = env.reset()
+        state.s = np.array(env.reset()[0])
         state.returns[:] = 0
     states: list[np.ndarray] = [state.s]
     steps: list[tuple] = []
@@ -137,16 +204,18 @@ def collect_rollout(
     returns: list[float] = []
     awaiting_first_done = np.ones(env.num_envs, bool)
     while len(steps) < rollout_length if rollout_length else awaiting_first_done.any():
-        a = policy.sample(state.s, rng)
-        state.s, r, terminated, truncated, info = env.step(a)
+        if rollout_length is None and len(steps) >= max_episode_length:
+            raise ValueError(never_ends(max_episode_length))
+        a = np.array(policy.sample(state.s, rng))
+        state.s, r, terminated, truncated, final_observations = step(env, a)
         truncated = truncated & ~terminated
         state.returns += r
-        for k in np.flatnonzero(terminated | truncated):
+        for k, final in zip(np.flatnonzero(terminated | truncated), final_observations, strict=True):
             if rollout_length or awaiting_first_done[k]:
                 returns.append(state.returns[k])
             state.returns[k], awaiting_first_done[k] = 0, False
             if truncated[k]:
-                truncations.append((k, len(steps), info["final_obs"][k]))
+                truncations.append((k, len(steps), final))
         states.append(state.s)
         steps.append((a, r, terminated, truncated))
         state.n_steps += len(r)
@@ -155,4 +224,5 @@ def collect_rollout(
     final = np.array([s for *_, s in sorted(truncations, key=lambda x: x[:2])])
     done = terminated | truncated
     mask = np.ones(r.shape, bool) if rollout_length else np.cumsum(done, axis=1) - done == 0
+    state.interrupted = False
     return Rollout(s, a, r, terminated, truncated, final, mask, np.array(returns))

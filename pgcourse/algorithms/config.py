@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import functools
+import math
+import weakref
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from pgcourse import checks
+
+if TYPE_CHECKING:
+    from pgcourse.algorithms.protocols import Network
 
 Schedule = Callable[[int], float]
 OPTIMIZERS = ("Adam", "RMSprop", "SGD")
 
 
 def as_schedule(name: str, value: float | Schedule, decay_steps: float | None = None) -> Schedule:
-    """Return a learning rate as a function of the environment steps so far.
+    """Return a learning rate as a function of the environment steps so far, checked at every step.
 
     Args:
         name: of the setting, for the error.
-        value: a positive number, or such a function.
+        value: a positive number, or a function that begins with one and never falls below 0.
         decay_steps: steps after which a number has fallen to a half (``inverse_time_decay``); None keeps it
             constant.
     """
@@ -30,7 +37,24 @@ def as_schedule(name: str, value: float | Schedule, decay_steps: float | None = 
         value = functools.partial(inverse_time_decay, value, decay_steps)
     schedule = value if callable(value) else functools.partial(constant, value)
     checks.positive(**{name: schedule(0)})
-    return schedule
+    return checked_schedule(name, schedule)
+
+
+def checked_schedule(name: str, schedule: Schedule, most: float = math.inf) -> Schedule:
+    """Return a schedule that raises an error where it is not a finite number from 0 to ``most``."""
+    return functools.partial(_checked, name, schedule, most)
+
+
+def _checked(name: str, schedule: Schedule, most: float, n_steps: int) -> float:
+    value = schedule(n_steps)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (0 <= number <= most and number < math.inf):
+        allowed = "a number of at least 0" if most == math.inf else f"a number from 0 to {most}"
+        raise ValueError(f"{name} must be {allowed} at every step, got {value} at step {n_steps:,}")
+    return number
 
 
 def inverse_time_decay(eta: float, decay_steps: float, n_steps: int) -> float:
@@ -52,12 +76,57 @@ def make_optimizer(
     return getattr(torch.optim, name)(parameters, lr=eta, **options)
 
 
-def gradient_step(optimizer: torch.optim.Optimizer, objective: Tensor, eta: float) -> None:
-    """Take one step of the optimiser with learning rate η along the gradient of an objective or a loss."""
+_last_optimizer = WeakTensorKeyDictionary()  # that stepped a weight
+_has_stepped: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+
+
+def gradient_step(
+    optimizer: torch.optim.Optimizer, objective: Tensor, eta: float, network: Network | None = None
+) -> None:
+    """Take one step of the optimiser with learning rate η along the gradient of an objective or a loss.
+
+    Args:
+        optimizer: of ``make_optimizer``.
+        objective: differentiable, a single number.
+        eta: learning rate.
+        network: whose weights are to be moved; None for those that the optimiser has.
+
+    Raises:
+        ValueError: if the optimiser has other weights than the network, or another optimiser has moved them
+            between two of its steps.
+    """
+    _check_weights(optimizer, network)
     optimizer.param_groups[0]["lr"] = eta
     optimizer.zero_grad()
     objective.backward()
     optimizer.step()
+
+
+def _check_weights(optimizer: torch.optim.Optimizer, network: Network | None) -> None:
+    """The optimiser must have the network's weights, with its state in their type, and alone."""
+    weights = optimizer.param_groups[0]["params"]
+    if network is not None:
+        now = list(network.parameters())
+        if len(now) != len(weights) or any(w is not was for w, was in zip(now, weights, strict=True)):
+            raise ValueError(
+                "the network must keep the weights that it had when the algorithm was built, got others, "
+                "which the optimiser does not move; build the algorithm again"
+            )
+    for w in weights:
+        for name, moment in optimizer.state.get(w, {}).items():
+            if name != "step" and isinstance(moment, Tensor) and moment.dtype != w.dtype:
+                raise ValueError(
+                    f"the network's weights must keep their type, {moment.dtype}, got {w.dtype}; "
+                    "convert it before the algorithm is built"
+                )
+    last = _last_optimizer.get(weights[0], lambda: None)()
+    if last is not None and last is not optimizer and optimizer in _has_stepped:
+        raise ValueError(
+            "a network must be trained by one algorithm at a time, got one that another has changed "
+            "meanwhile; give each a copy (copy.deepcopy)"
+        )
+    _last_optimizer[weights[0]] = weakref.ref(optimizer)
+    _has_stepped.add(optimizer)
 
 
 def constant(value: float, n_steps: int) -> float:

@@ -22,6 +22,7 @@ import torch
 
 from pgcourse import checks
 from pgcourse.algorithms.collect import Rollout, RolloutState, collect_rollout
+from pgcourse.algorithms.compatibility import check_actions, check_environment, check_output, three
 from pgcourse.algorithms.config import gradient_step, make_optimizer
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
 from pgcourse.arrays import Float
@@ -70,12 +71,14 @@ class Critic:
     def __init__(self, value: ValueFunction, config: CriticConfig = CriticConfig()):
         self.value, self.config, self.r_bar = value, config, 0.0
         self.optimizer = make_optimizer(config.optimizer, value.parameters(), config.eta_critic)
-        self._dtype = next(value.parameters()).dtype
 
     @torch.no_grad()
     def __call__(self, s: np.ndarray) -> Float[np.ndarray, " N"]:
         """Return v(s) for N states, shape (N,)."""
-        return self.value(s).numpy().astype(float)
+        v = self.value(s)
+        if v.shape != (len(s),):
+            raise ValueError(f"value(s) must have shape {(len(s),)}, got {tuple(v.shape)}")
+        return v.numpy().astype(float)
 
     def td_errors(self, rollout: Rollout) -> tuple[Float[np.ndarray, "N T"], Float[np.ndarray, "N T"]]:
         """Return v(s) and the TD error δ of every step, both of shape (N, T)."""
@@ -102,8 +105,9 @@ class Critic:
 
     def fit(self, s: np.ndarray, target: np.ndarray) -> float:
         """Take a step towards targets, shape (N,), for N states; return the loss before it."""
-        loss = value_loss(self.value(s), torch.as_tensor(target, dtype=self._dtype))
-        gradient_step(self.optimizer, loss, self.config.eta_critic)
+        v = self.value(s)
+        loss = value_loss(v, torch.as_tensor(target, dtype=v.dtype))
+        gradient_step(self.optimizer, loss, self.config.eta_critic, self.value)
         return loss.item()
 
     def state_dict(self) -> dict:
@@ -160,10 +164,12 @@ class PolicyEvaluation:
         *,
         seed: int = 0,
     ):
-        checks.same_step_autoreset(env)
+        check_environment(env)
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self._rng = np.random.default_rng(seed)
         self._state = RolloutState(env, self._rng)
+        check_actions(env, policy, self._state.s)
+        check_output("value(s)", value, (three(self._state.s),), (3,))
 
     def update(self) -> EvaluationMetrics:
         """Collect a rollout and update the critic: one iteration of slide 58's or 59's loop."""

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from pgcourse import checks
+from pgcourse.algorithms.compatibility import check_output, check_separate, three
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
 from pgcourse.algorithms.noise import OrnsteinUhlenbeckNoise
 from pgcourse.algorithms.off_policy import OffPolicyAlgorithm, OffPolicyConfig, polyak_update
@@ -62,10 +63,14 @@ class DDPG(OffPolicyAlgorithm):
         critic: network giving q(s, a) as ``critic(s, a)``.
         config: settings.
         seed: of the environment, the noise and the mini-batches.
+
+    Raises:
+        ValueError: also if the networks and the environment do not fit together.
     """
 
     networks = ("policy", "critic", "target_actor", "target_critic")
     stateful = (*networks, "optimizer", "critic_optimizer", "replay")
+    _critic_axes: tuple[int, ...] = ()  # of q(s, a), before that of the states
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class DDPG(OffPolicyAlgorithm):
         seed: int = 0,
     ):
         space = checks.bounded_actions(env)
+        check_separate(policy=policy, critic=critic)
         self.policy, self.critic, self.actor_q = policy, critic, critic
         self.target_actor = copy.deepcopy(policy).requires_grad_(False)
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
@@ -86,9 +92,12 @@ class DDPG(OffPolicyAlgorithm):
         self.optimizer = make(policy.parameters(), self.eta(0), maximize=True)
         self.critic_optimizer = make(critic.parameters(), self.eta_critic(0), weight_decay=decay)
         self.noise = OrnsteinUhlenbeckNoise(config.sigma, config.theta)
-        self.low, self.high, self.tau = space.low, space.high, config.tau
+        self.low, self.high, self.tau = space.low.copy(), space.high.copy(), config.tau
         replay = ReplayBuffer(config.capacity, env.single_observation_space.shape or (), space.shape)
         super().__init__(env, replay, config, seed)
+        s = torch.from_numpy(three(self._s).astype(np.float32))  # as the replay buffer has them
+        a = check_output("policy(s)", policy, (s,), (3, *space.shape))
+        check_output("critic(s, a)", critic, (s, a), (*self._critic_axes, 3))
 
     def random_action(self) -> Float[np.ndarray, "n_envs D"]:
         """Return actions drawn uniformly between the bounds, shape (n_envs, D)."""
@@ -105,7 +114,7 @@ class DDPG(OffPolicyAlgorithm):
         y = td_target(r, self.next_q(next_s), terminated, self.config.gamma)  # 3
         q = self.critic(s, a)
         critic_loss = value_loss(q, y.expand_as(q))
-        gradient_step(self.critic_optimizer, critic_loss, self.eta_critic(self.n_steps))  # 4
+        gradient_step(self.critic_optimizer, critic_loss, self.eta_critic(self.n_steps), self.critic)  # 4
         self.update_actor(s)  # 5
         self.update_targets()  # 6
         self.n_gradient_steps += 1
@@ -121,7 +130,8 @@ class DDPG(OffPolicyAlgorithm):
         mu = self.policy(s)
         a = mu.detach().requires_grad_()
         [dQ_da] = torch.autograd.grad(self.actor_q(s, a).mean(), a)
-        gradient_step(self.optimizer, (mu * dQ_da).sum(), self.eta(self.n_steps))  # ∂Q/∂a · ∂μ/∂w₂
+        J_hat = (mu * dQ_da).sum()  # whose gradient is ∂Q/∂a · ∂μ/∂w₂
+        gradient_step(self.optimizer, J_hat, self.eta(self.n_steps), self.policy)
 
     def update_targets(self) -> None:
         """Move both target networks by Polyak averaging."""
@@ -165,6 +175,7 @@ class TD3(DDPG):
     """
 
     config: TD3Config
+    _critic_axes = (2,)
 
     def __init__(
         self,
@@ -175,6 +186,7 @@ class TD3(DDPG):
         *,
         seed: int = 0,
     ):
+        check_separate(first=critic.first, second=critic.second)
         super().__init__(env, policy, critic, config, seed=seed)
         self.actor_q = critic.first
 

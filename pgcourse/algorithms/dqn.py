@@ -23,9 +23,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from pgcourse import checks
+from pgcourse.algorithms.compatibility import check_output, three
 from pgcourse.algorithms.config import (
     Schedule,
     as_schedule,
+    checked_schedule,
     constant,
     gradient_step,
     linear_decay,
@@ -71,7 +73,7 @@ class DQN(OffPolicyAlgorithm):
     """Q-learning with a network, a replay buffer and a target network.
 
     Args:
-        env: vector environment with actions 0…K−1; ``Environment`` says what is asked of it.
+        env: vector environment with K numbered actions; ``Environment`` says what is asked of it.
         q_network: network giving Q(s, ·), shape (N, K).
         config: settings.
         seed: of the environment, the exploration and the mini-batches.
@@ -96,6 +98,8 @@ class DQN(OffPolicyAlgorithm):
             config.capacity, shape, (), state_dtype=states.dtype or float, action_dtype=np.int64
         )
         super().__init__(env, replay, config, seed)
+        s = torch.from_numpy(three(self._s).astype(states.dtype or float))  # as the replay buffer has them
+        check_output("q_network(s)", q_network, (s,), (3, self.n_actions))
 
     def random_action(self) -> Int[np.ndarray, " n_envs"]:
         """Return actions drawn uniformly from all K, shape (n_envs,)."""
@@ -113,7 +117,8 @@ class DQN(OffPolicyAlgorithm):
             next_q = self.target_q_network(next_s).amax(dim=1)
         y = td_target(r, next_q, terminated, self.config.gamma)  # 3
         q = self.q_network(s).gather(1, a[:, None]).squeeze(1)
-        gradient_step(self.optimizer, F.huber_loss(q, y), self.eta(self.n_steps))  # 4, clipped
+        eta = self.eta(self.n_steps)
+        gradient_step(self.optimizer, F.huber_loss(q, y), eta, self.q_network)  # 4, clipped
         self.n_gradient_steps += 1
         if self.n_gradient_steps % self.target_update_interval == 0:
             polyak_update(self.target_q_network, self.q_network, tau=1.0)  # 5
@@ -122,7 +127,7 @@ class DQN(OffPolicyAlgorithm):
 
 def _exploration(config: DQNConfig) -> Schedule:
     if callable(config.epsilon):
-        return config.epsilon
+        return checked_schedule("epsilon", config.epsilon, most=1)
     if config.exploration_steps is None:
         return functools.partial(constant, config.epsilon)
     return functools.partial(linear_decay, config.epsilon, config.exploration_steps)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import reset
+from pgcourse.algorithms.collect import reset, step
+from pgcourse.algorithms.compatibility import check_environment
 from pgcourse.algorithms.config import Schedule
 from pgcourse.algorithms.protocols import Environment, Network
 from pgcourse.algorithms.replay import ReplayBuffer, Transitions
@@ -79,9 +80,10 @@ class OffPolicyAlgorithm(Resumable):
     """
 
     config: OffPolicyConfig
+    _interrupted: bool  # whether an update stopped before all its steps were stored
 
     def __init__(self, env: Environment, replay: ReplayBuffer, config: OffPolicyConfig, seed: int):
-        checks.same_step_autoreset(env)
+        check_environment(env)
         self.env, self.replay, self.config = env, replay, config
         self.n_steps, self.n_gradient_steps = 0, 0
         self._rng = np.random.default_rng(seed)
@@ -100,12 +102,19 @@ class OffPolicyAlgorithm(Resumable):
         raise NotImplementedError
 
     def update(self) -> UpdateMetrics:
-        """One iteration. Before the first, ``learning_starts`` steps with random actions."""
+        """One iteration. Before the first, ``learning_starts`` steps with random actions.
+
+        After an update that was interrupted (by Ctrl-C, or by an error), new episodes begin.
+        """
+        if self._interrupted:
+            self._reset()
+        self._interrupted = True  # until all steps are stored
         returns: list[float] = []
         while self.n_steps < self.config.learning_starts:
             self._step(self.random_action(), returns)
         n = self.config.train_interval
         rewards = [self._step(self.select_action(self._s), returns) for _ in range(n)]  # 1
+        self._interrupted = False
         batch = self.replay.sample(self.config.batch_size, self._rng)  # 2
         critic_loss, q = self.learn(batch)
         return UpdateMetrics(self.n_steps, np.array(returns), float(np.mean(rewards)), critic_loss, q)
@@ -113,16 +122,17 @@ class OffPolicyAlgorithm(Resumable):
     def _reset(self) -> None:
         self._s = reset(self.env, self._rng)
         self._returns = np.zeros(self.env.num_envs)  # so far, of the unfinished episodes
+        self._interrupted = False
 
     def _step(self, a: np.ndarray, returns: list[float]) -> float:
         """Step all environments, store the transitions, collect finished returns; return the mean reward."""
         s = self._s
-        self._s, r, terminated, truncated, info = self.env.step(a)
+        self._s, r, terminated, truncated, final_observations = step(self.env, a)
         next_s, done = self._s, terminated | truncated
         self._returns += r
         if done.any():
             next_s = next_s.copy()
-            next_s[done] = np.stack(info["final_obs"][done])  # not the next episode's first state
+            next_s[done] = final_observations  # not the next episode's first state
             returns += self._returns[done].tolist()
             self._returns[done] = 0
             self._reset_noise(done)

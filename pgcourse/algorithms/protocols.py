@@ -24,7 +24,8 @@ class Environment(Protocol):
     """A Gymnasium vector environment that resets itself in the step that ends an episode.
 
     ``AutoresetMode.SAME_STEP``: the observation returned with that step is the first of the next episode, and
-    ``info["final_obs"]`` holds the last of this one.
+    ``info["final_obs"]`` holds the last of this one. What ``reset`` and ``step`` return may be used again: it
+    is copied. K numbered actions are 0…K−1 to policies, also where ``single_action_space.start`` is not 0.
     """
 
     num_envs: int

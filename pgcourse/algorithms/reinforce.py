@@ -10,6 +10,7 @@ Slides 20–26 and 35–36; Williams (1992), theorem 1.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,11 +20,21 @@ import torch
 
 from pgcourse import checks
 from pgcourse.algorithms.collect import Episode, PartialEpisodes, collect_episodes
+from pgcourse.algorithms.compatibility import check_actions, check_environment, check_output
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
 from pgcourse.algorithms.protocols import Environment, Policy
 from pgcourse.algorithms.resumable import Resumable
 from pgcourse.arrays import Float
-from pgcourse.maths.returns import pad_episodes, reward_to_go, standardize, surrogate
+from pgcourse.checks import MAX_EPISODE_LENGTH
+from pgcourse.maths.returns import (
+    batch_mean_baseline,
+    leave_one_out_baseline,
+    pad_episodes,
+    reward_to_go,
+    standardize,
+    surrogate,
+    total_return,
+)
 from pgcourse.networks.mlp import gradient_norm
 
 ReturnFn = Callable[[np.ndarray, float], np.ndarray]
@@ -85,7 +96,12 @@ class Reinforce(Resumable):
         config: settings.
         training_data: from an episode to what is learnt from it; None learns from every step, with
             ``config.return_fn``.
+        max_episode_length: steps of an episode, at least 1. A longer one raises a ``ValueError`` in
+            ``update``: it might never end.
         seed: of the environment and the actions.
+
+    Raises:
+        ValueError: also if policy and environment do not fit together, or nothing would ever be learnt.
     """
 
     stateful = ("policy", "optimizer")
@@ -97,39 +113,69 @@ class Reinforce(Resumable):
         config: ReinforceConfig = ReinforceConfig(),
         *,
         training_data: Callable[[Episode], TrainingData] | None = None,
+        max_episode_length: int = MAX_EPISODE_LENGTH,
         seed: int = 0,
     ):
-        checks.same_step_autoreset(env)
+        check_environment(env)
+        checks.whole(1, max_episode_length=max_episode_length)
+        if training_data is None:
+            _check_batches(config, env.num_envs)
         self.env, self.policy, self.config = env, policy, config
-        self.training_data = training_data or self._every_step
+        self.training_data, self.max_episode_length = training_data or self._every_step, max_episode_length
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
         self._rng = np.random.default_rng(seed)
-        self.n_steps = 0
+        self.n_steps, self._warned = 0, False
         self._reset()
+        a = check_actions(env, policy, self._partial.s)
+        if training_data is None:
+            check_output("policy.log_prob(s, a)", policy.log_prob, (self._partial.s, a), (len(a),))
 
     def update(self) -> UpdateMetrics:
         """One iteration of slide 36's loop, for a batch of episodes."""
         # for each episode {s₁, a₁, r₂, …} ~ π
-        episodes = collect_episodes(self.env, self.policy, self.config.batch_size, self._rng, self._partial)
+        episodes = collect_episodes(
+            self.env,
+            self.policy,
+            self.config.batch_size,
+            self._rng,
+            self._partial,
+            max_episode_length=self.max_episode_length,
+        )
         self.n_steps = self._partial.n_steps
         data = [self.training_data(episode) for episode in episodes]
         s, a = np.concatenate([d.s for d in data]), np.concatenate([d.a for d in data])
         # G: what multiplies each step's score
-        G, mask = pad_episodes([d.G for d in data])
-        if self.config.baseline is not None:
-            G = G - self.config.baseline(G, mask)
+        returns, mask = pad_episodes([d.G for d in data])
+        G = returns - self._baseline(returns, mask)
         if self.config.standardize:
-            G = standardize(G, mask)
+            G = standardize(G, mask, scale=float(abs(returns).max(initial=0)))
+        if len(episodes) == 1 and returns.any() and not G.any():
+            self._warn("an update has learnt nothing: its one episode has nothing to be compared with")
         # w ← w + η/ℰ Σₑ Σₜ G ∂L/∂w
         L = self.policy.log_prob(s, a)
         J_hat = surrogate(L, torch.as_tensor(G[mask], dtype=L.dtype), n=len(episodes))
-        gradient_step(self.optimizer, J_hat, self.eta(self.n_steps))
+        gradient_step(self.optimizer, J_hat, self.eta(self.n_steps), self.policy)
 
-        returns = np.array([e.r.sum() for e in episodes])
+        episode_returns = np.array([e.r.sum() for e in episodes])
         off_policy = sum(e.n_off_policy for e in episodes) / sum(len(e.r) for e in episodes)
         norm = gradient_norm(self.policy.parameters())
-        return UpdateMetrics(self.n_steps, returns, J_hat.item(), norm, -L.mean().item(), off_policy)
+        entropy = -L.mean().item()
+        return UpdateMetrics(self.n_steps, episode_returns, J_hat.item(), norm, entropy, off_policy)
+
+    def _baseline(self, G: np.ndarray, mask: np.ndarray) -> np.ndarray | float:
+        if self.config.baseline is None:
+            return 0.0
+        if self.config.baseline is leave_one_out_baseline and len(G) == 1:
+            self._warn("an update has no baseline: of one episode, none is left to be its baseline")
+            return 0.0
+        return self.config.baseline(G, mask)
+
+    def _warn(self, message: str) -> None:
+        """Warn, but only once."""
+        if not self._warned:
+            warnings.warn(f"{message}; a larger batch_size has more episodes", stacklevel=3)
+        self._warned = True
 
     def _every_step(self, episode: Episode) -> TrainingData:
         G = self.config.return_fn(episode.r, self.config.gamma)
@@ -137,3 +183,15 @@ class Reinforce(Resumable):
 
     def _reset(self) -> None:
         self._partial = PartialEpisodes(self.env, self._rng, self.n_steps)
+
+
+def _check_batches(config: ReinforceConfig, n_envs: int) -> None:
+    """A batch must not always be one episode that is compared with itself alone."""
+    if config.batch_size > 1 or n_envs > 1:
+        return
+    alone = "batch_size must be larger than 1 with one environment, or every batch is one episode"
+    got = f"got {config.batch_size}"
+    if config.baseline is leave_one_out_baseline:
+        raise ValueError(f"{alone} and leaves none for its baseline; {got}")
+    if config.return_fn is total_return and (config.standardize or config.baseline is batch_mean_baseline):
+        raise ValueError(f"{alone}, whose total return minus its mean is 0, and nothing is learnt; {got}")

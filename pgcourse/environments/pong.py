@@ -12,6 +12,7 @@ Slides 11–23; Bellemare et al. (2013) for the console; Karpathy (2016) for the
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,7 @@ from pgcourse import checks
 
 if TYPE_CHECKING:
     from ale_py import ALEInterface
+    from ale_py.vector_env import AtariVectorEnv
     from jaxtyping import Bool, Float, Int, Int8, Num, UInt8
 
 SIZE = 80
@@ -117,9 +119,8 @@ class Pong(VectorEnv):
         checks.one_of(GAMES, game=game)
         checks.one_of((2, 3), n_actions=n_actions)
         checks.whole(1, n_envs=n_envs)
-        from ale_py.vector_env import AtariVectorEnv
 
-        self._console = AtariVectorEnv(
+        self._console = _vector_console()(
             "pong",
             n_envs,
             img_height=105,
@@ -132,7 +133,7 @@ class Pong(VectorEnv):
             autoreset_mode=AutoresetMode.SAME_STEP,
             thread_affinity_offset=_thread_affinity_offset(n_envs),
         )
-        self.metadata = self._console.metadata
+        self.metadata = dict(self._console.metadata)
         self.num_envs = n_envs
         self._n_actions = n_actions
         self.single_observation_space = Box(-1, 1, (N_PIXELS,), np.int8)
@@ -270,6 +271,17 @@ def iter_steps(
         a = int(a)
         r = float(sum(console.act(console_actions[_CONSOLE_ACTION[a]]) for _ in range(FRAME_SKIP)))
         yield step._replace(a=a, r=r, done=r != 0)
+
+
+@functools.cache
+def _vector_console() -> type[AtariVectorEnv]:
+    """Return ALE's vector environment with metadata of its own.
+
+    ALE's writes its autoreset mode into metadata that all classes of vector environments share.
+    """
+    from ale_py.vector_env import AtariVectorEnv
+
+    return type("Console", (AtariVectorEnv,), {"metadata": dict(AtariVectorEnv.metadata)})
 
 
 def _make_console(seed: int, repeat_probability: float) -> ALEInterface:

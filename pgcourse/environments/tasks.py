@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium import Env, Wrapper
-from gymnasium.spaces import Box
+from gymnasium import ActionWrapper, Env, Wrapper
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from pgcourse import checks
+from pgcourse.checks import MAX_EPISODE_LENGTH
 from pgcourse.environments import pong
 from pgcourse.environments.display import mujoco_without_screen, without_screen
 from pgcourse.environments.worlds import access_control
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Frame = UInt8[np.ndarray, "H W 3"]
 
 MAX_VIDEO_SECONDS = 300  # of Pong, where a rally may last for ever
-Act = Callable[[np.ndarray], np.ndarray]  # maps observations, shape (n, ...), to n actions
+Act = Callable[[np.ndarray], np.ndarray]  # maps observations, shape (n, ...), to n actions; K count from 0
 
 
 class Task:
@@ -51,7 +52,13 @@ class Task:
     def make_vector_env(self, n_envs: int) -> VectorEnv:
         """Return ``n_envs`` ≥ 1 environments in parallel."""
         checks.whole(1, n_envs=n_envs)
-        return SyncVectorEnv([self._make_env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        return SyncVectorEnv([self._make_counted_env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    def _make_counted_env(self, **options: Any) -> Env:
+        """Return an environment whose numbered actions count from 0, as policies' do."""
+        env = self._make_env(**options)
+        space = env.action_space
+        return _CountFromZero(env) if isinstance(space, Discrete) and space.start else env
 
     def _make_env(self, **options: Any) -> Env:
         is_mujoco = "mujoco" in str(self.spec.entry_point)
@@ -63,11 +70,17 @@ class Task:
 
         Each environment plays one episode. The first to finish would include too many short ones. One whose
         episode has ended is not stepped any more, and ``act`` still sees its last observation.
+
+        Raises:
+            ValueError: also if an episode has not ended after ``MAX_EPISODE_LENGTH`` steps.
         """
         s, env = self._reset_vector_env(n_episodes, seed)
         envs = cast("SyncVectorEnv", env).envs
         returns, active = np.zeros(n_episodes), np.ones(n_episodes, bool)
-        while active.any():
+        for t in itertools.count():
+            if not active.any():
+                break
+            self._check_length(t)
             a, s = act(s), s.copy()
             for k, (alone, a_k) in enumerate(zip(envs, a, strict=True)):
                 if active[k]:
@@ -76,6 +89,14 @@ class Task:
                     active[k] = not (terminated or truncated)
         env.close()
         return returns
+
+    def _check_length(self, n_steps: int) -> None:
+        if n_steps >= MAX_EPISODE_LENGTH:
+            raise ValueError(
+                f"{self.name} must end every episode within {n_steps:,} steps, got one that did not; a time "
+                "limit truncates it (gymnasium.register(…, max_episode_steps=…)), and a task without an end "
+                "is a ContinuingTask, evaluated by its average reward"
+            )
 
     def _reset_vector_env(self, n_episodes: int, seed: int) -> tuple[np.ndarray, VectorEnv]:
         checks.whole(1, n_episodes=n_episodes)
@@ -88,15 +109,17 @@ class Task:
         """Yield the frames of one episode; ``seed`` ≥ 0."""
         checks.whole(0, seed=seed)
         with without_screen():
-            env = self._make_env(render_mode="rgb_array")
+            env = self._make_counted_env(render_mode="rgb_array")
             s, _ = env.reset(seed=seed)
-            frame = cast("np.ndarray", env.render())
+            frame = np.array(env.render())
         done = False
-        while not done:
+        for t in itertools.count():
             yield frame
-            s, _, terminated, truncated, _ = env.step(act(s[None])[0])
-            done, frame = terminated or truncated, cast("np.ndarray", env.render())
-        yield frame
+            if done:
+                break
+            self._check_length(t)
+            s, _, terminated, truncated, _ = env.step(act(np.array(s)[None])[0])
+            done, frame = terminated or truncated, np.array(env.render())
         env.close()
 
     @property
@@ -160,6 +183,16 @@ class PendulumTask(ContinuingTask):
 
     def _make_env(self, **options: Any) -> Env:
         return _RandomKicks(super()._make_env(**options), self.kick_probability)
+
+
+class _CountFromZero(ActionWrapper):
+    def __init__(self, env: Env):
+        super().__init__(env)
+        self.first = int(cast("Discrete", env.action_space).start)
+        self.action_space = Discrete(int(cast("Discrete", env.action_space).n))
+
+    def action(self, action: np.integer) -> np.integer:
+        return action + self.first
 
 
 class _RandomKicks(Wrapper):

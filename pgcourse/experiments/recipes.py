@@ -83,7 +83,7 @@ class Recipe:
     task: Task
     architecture: Architecture
     steps: int  # budget in environment steps
-    checkpoint_interval: int  # steps between two checkpoints, with an evaluation at each
+    checkpoint_interval: int  # steps between two checkpoints; at each an evaluation, and new episodes begin
     n_eval_episodes: int  # of each evaluation on the way
     n_envs: int  # side by side
     config: dict[str, object]  # what differs from the defaults of the algorithm's config

@@ -1,7 +1,9 @@
 """Train any algorithm: a budget, a progress bar, evaluations on the way, a learning curve and checkpoints.
 
 Training that was stopped, or killed, continues from the last checkpoint. The result does not depend on
-whether that happened: at every checkpoint new episodes begin, as they have to after a kill.
+whether that happened: at every checkpoint new episodes begin, as they have to after a kill. So a recipe's
+``checkpoint_interval`` is part of what is learnt from, and longer than an episode. When the policy is
+evaluated, ``eval_interval``, is not.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,6 +61,7 @@ def train(
     minutes: float | None = None,
     evaluate: Callable[[Player, int], np.ndarray] | None = None,
     checkpoint_interval: int = 25_000,
+    eval_interval: int | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> dict[str, np.ndarray]:
@@ -66,9 +70,13 @@ def train(
     Args:
         algorithm: an object with the attributes and methods of ``Algorithm``.
         steps, episodes, minutes: the budget, exactly one of them; minutes count training, not evaluation.
-        evaluate: called as ``evaluate(policy, n_updates)`` before the first update, at every checkpoint and
-            at the end; gives the returns of fresh episodes.
-        checkpoint_interval: steps between two checkpoints, at least 1.
+        evaluate: called as ``evaluate(policy, n_updates)`` before the first update, every ``eval_interval``
+            steps and at the end; gives the returns of fresh episodes.
+        checkpoint_interval: steps between two checkpoints, at least 1. At each, new episodes begin, also
+            without a folder: it must be longer than an episode, or none ends. Where none ended, there is a
+            warning.
+        eval_interval: steps between two evaluations, at least 1; None evaluates at every checkpoint. Training
+            does not depend on it.
         folder: for ``curve.csv`` and checkpoints. If it holds checkpoints, training continues from the last.
             With None nothing is written.
         progress: whether to show a bar with the mean training return and the time left.
@@ -84,7 +92,8 @@ def train(
     from pgcourse.networks.mlp import single_thread
 
     budget = Budget.from_kwargs(steps=steps, episodes=episodes, minutes=minutes)
-    checks.at_least(1, checkpoint_interval=checkpoint_interval)
+    checks.at_least(1, checkpoint_interval=checkpoint_interval, eval_interval=eval_interval)
+    eval_interval = checkpoint_interval if eval_interval is None else eval_interval
     if folder is not None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,17 +107,25 @@ def train(
     with single_thread(), explain_interruption(curve, folder), ProgressBar(budget, progress) as bar:
         if not curve.rows:
             curve.append_row(mean_return())
+        n_episodes, warned = -1.0, False  # at the last checkpoint, of which none is known yet
         while budget.spent(curve.counters) < budget.amount:
             before, start = curve.counters["n_steps"], time.perf_counter()
             metrics = algorithm.update()
             curve.add(metrics, time.perf_counter() - start)
             n_steps = curve.counters["n_steps"]
             checkpoint_due = n_steps // checkpoint_interval > before // checkpoint_interval
-            if checkpoint_due or budget.spent(curve.counters) >= budget.amount:
+            evaluation_due = n_steps // eval_interval > before // eval_interval
+            if evaluation_due or budget.spent(curve.counters) >= budget.amount:
                 curve.append_row(mean_return())
-            elif n_steps - curve.rows[-1]["n_steps"] >= checkpoint_interval / ROWS_PER_CHECKPOINT:
+            elif checkpoint_due or (
+                n_steps - curve.rows[-1]["n_steps"] >= checkpoint_interval / ROWS_PER_CHECKPOINT
+            ):
                 curve.append_row()
             if checkpoint_due:
+                if curve.counters["n_episodes"] == n_episodes and not warned:
+                    warnings.warn(_no_episode(checkpoint_interval, n_steps), stacklevel=2)
+                    warned = True
+                n_episodes = curve.counters["n_episodes"]
                 state = {"algorithm": algorithm.state_dict(), "counters": curve.counters}
                 if folder:
                     curve.flush()
@@ -116,6 +133,14 @@ def train(
                 algorithm.load_state_dict(state["algorithm"])  # continue as if resumed
             bar.show(budget.spent(curve.counters), [row["return"] for row in curve.rows[-3:]])
     return curve.columns()
+
+
+def _no_episode(checkpoint_interval: int, n_steps: float) -> str:
+    return (
+        "no episode has ended between the last two checkpoints, of which the second is at step "
+        f"{n_steps:,}: new episodes begin at each, so late states are never seen; checkpoint_interval must "
+        f"be longer than an episode, got {checkpoint_interval:,}"
+    )
 
 
 def _resume(algorithm: Algorithm, folder: Path) -> Curve:

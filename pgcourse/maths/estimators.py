@@ -15,6 +15,7 @@ import numpy as np
 from pgcourse import checks
 from pgcourse.maths.logistic import softmax
 from pgcourse.maths.returns import total_return
+from pgcourse.maths.rounding import is_rounding_error
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -109,7 +110,10 @@ class EstimatorStatistics(NamedTuple):
     @property
     def signal_to_noise(self) -> float:
         """‖mean‖² / total variance of one estimate; the mean of n estimates has n times as much."""
-        return float((self.mean**2).sum() / self.total_variance) if self.total_variance else np.inf
+        squared_mean = float((self.mean**2).sum())
+        if is_rounding_error(np.sqrt(self.total_variance), np.sqrt(squared_mean)):
+            return np.inf
+        return float(squared_mean / self.total_variance)
 
     @property
     def cosine(self) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from pgcourse import checks
+from pgcourse.maths.rounding import is_rounding_error
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -164,19 +165,28 @@ def state_mean_baseline(
     return v
 
 
-def standardize(G: Steps, mask: Mask | None = None) -> Steps:
+def standardize(G: Steps, mask: Mask | None = None, *, scale: float | None = None) -> Steps:
     """Return returns or advantages minus their mean, divided by their standard deviation (slide 48).
 
-    (Gₑₜ − mean(G)) / std(G)        over all steps; 0 after an episode's end, and everywhere if std(G) is 0
+    (Gₑₜ − mean(G)) / std(G)        over all steps; 0 after an episode's end, and everywhere if all are equal
 
-    The division rescales the gradient estimate: it grows where returns vary little. Arguments as for
-    ``batch_mean_baseline``, with at least one step.
+    The division rescales the gradient estimate: it grows where returns vary little. Returns that differ only
+    by rounding errors count as equal, or the division would make ±1 of these.
+
+    Args:
+        G, mask: as for ``batch_mean_baseline``, with at least one step.
+        scale: size of the numbers whose differences ``G`` holds, such as the largest return before a baseline
+            was subtracted, at least 0: their rounding errors are left in ``G``. None for the size of ``G``.
     """
     G, mask = _with_mask(G, mask)
     taken = G[mask]
     if not taken.size:
         raise ValueError(f"G must hold at least one step, got none in shape {G.shape}")
-    if not np.ptp(taken):
+    size = abs(taken).max()
+    if scale is not None:
+        checks.at_least(0, scale=scale)
+        size = max(size, scale)
+    if is_rounding_error(np.ptp(taken), size):
         return np.zeros_like(G)
     return (G - taken.mean()) / taken.std() * mask
 

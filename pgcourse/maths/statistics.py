@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pgcourse import checks
+from pgcourse.maths.rounding import is_rounding_error
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -32,7 +33,8 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         width = self.high - self.low  # shown with two digits, the numbers with as many decimals
-        digits = f".{max(0, 1 - math.floor(math.log10(width)))}f" if 0 < width < math.inf else ".4g"
+        exact = is_rounding_error(width, max(abs(self.low), abs(self.high)))
+        digits = ".4g" if exact or not width < math.inf else f".{max(0, 1 - math.floor(math.log10(width)))}f"
         return f"{self.estimate:{digits}} [{self.low:{digits}}, {self.high:{digits}}]"
 
 

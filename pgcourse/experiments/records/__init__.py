@@ -22,6 +22,7 @@ from pgcourse import checks
 from pgcourse.arrays import Float
 from pgcourse.experiments import curves, recipes
 from pgcourse.experiments.settings import format_value
+from pgcourse.maths.rounding import is_rounding_error
 from pgcourse.maths.statistics import Band, bootstrap_band
 
 if TYPE_CHECKING:
@@ -166,8 +167,9 @@ class Record:
         freedom = len(replayed) + len(recorded) - 2
         squares = sum(((x - x.mean()) ** 2).sum() for x in (replayed, recorded))
         error = float(np.sqrt(squares / freedom * (1 / len(replayed) + 1 / len(recorded))))
-        if error == 0:
-            low, high, p = difference, difference, float(difference == 0)
+        scale = max(abs(recorded).max(), abs(replayed).max())
+        if is_rounding_error(error, scale):  # all scores of each sample are equal
+            low, high, p = difference, difference, float(is_rounding_error(abs(difference), scale))
         else:
             half = t.ppf(0.975, freedom) * error
             low, high = difference - half, difference + half
