@@ -242,6 +242,14 @@ def test_before_the_first_update_actions_are_drawn_uniformly():
     assert algorithm.n_steps == 4_004
 
 
+@pytest.mark.parametrize("act", [DDPG.random_action, lambda a: a.select_action(a._s)])
+def test_every_action_is_one_of_the_environments(act):
+    """Also its type: in 1,000 environments, before learning and after."""
+    algorithm = counter(1_000)
+    space = algorithm.env.single_action_space
+    assert all(space.contains(a) for a in act(algorithm))
+
+
 def test_there_are_as_many_steps_between_two_updates_as_asked_for():
     algorithm = counter(2, train_interval=5)
     assert [algorithm.update().n_steps for _ in range(3)] == [16, 26, 36]

@@ -101,7 +101,8 @@ class DDPG(OffPolicyAlgorithm):
 
     def random_action(self) -> Float[np.ndarray, "n_envs D"]:
         """Return actions drawn uniformly between the bounds, shape (n_envs, D)."""
-        return self._rng.uniform(self.low, self.high, (self.env.num_envs, *self.low.shape))
+        a = self._rng.uniform(self.low, self.high, (self.env.num_envs, *self.low.shape))
+        return a.astype(self.low.dtype).clip(self.low, self.high)  # rounding may exceed a bound
 
     def select_action(self, s: np.ndarray) -> Float[np.ndarray, "n_envs D"]:
         """Return μ(s) + noise, clipped to the bounds, shape (n_envs, D)."""
