@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from pgcourse.algorithms import actor_critic
 from pgcourse.algorithms.actor_critic import ActorCritic, ActorCriticConfig
 from pgcourse.algorithms.collect import RolloutState, collect_rollout
+from pgcourse.environments.mdp import MDP
 from pgcourse.environments.tasks import Task
 from pgcourse.environments.worlds import access_control, chain, random_mdp, random_walk
 from pgcourse.maths.returns import surrogate
@@ -39,13 +40,17 @@ def record_rollouts(monkeypatch):
     return rollouts
 
 
+@pytest.mark.parametrize("critic_first", [False, True])
 @pytest.mark.parametrize("average_reward", [False, True])
-def test_with_one_environment_and_one_step_it_is_slide_61(average_reward, monkeypatch):
-    """Its five steps in NumPy, 300 times: with episodes of six steps, and in a continuing task."""
+def test_with_one_environment_and_one_step_it_is_slide_61(average_reward, critic_first, monkeypatch):
+    """Its five steps in NumPy, 300 times: with episodes of six steps, and in a continuing task.
+
+    In the slide's order, and with the advantage of the critic before it moves.
+    """
     mdp = random_mdp(4, 3, np.random.default_rng(3), horizon=None if average_reward else 6, gamma=0.9)
     settings = {"gamma": 1, "eta_average_reward": 0.05} if average_reward else {"gamma": 0.9}
     rollouts = record_rollouts(monkeypatch)
-    algorithm = learner(mdp, lam=0, **settings)
+    algorithm = learner(mdp, lam=0, critic_first=critic_first, **settings)
     w, v, r_bar, gamma = algorithm.policy.w.detach().numpy().copy(), np.zeros(4), 0.0, settings["gamma"]
     n_episodes = 0
     for _ in range(300):
@@ -62,7 +67,8 @@ def test_with_one_environment_and_one_step_it_is_slide_61(average_reward, monkey
         delta = target - v[s]
         v[s] += 0.2 * delta  # 2. update v with its target
         r_bar += settings.get("eta_average_reward", 0) * delta
-        A = r - r_bar + gamma * next_value(v) - v[s]  # 3. evaluate the advantage
+        # 3. evaluate the advantage
+        A = r - r_bar + gamma * next_value(v) - v[s] if critic_first else delta
         pi = np.exp(w[s]) / np.exp(w[s]).sum()
         w[s] += 0.1 * A * ((np.arange(3) == a) - pi)  # 4. and 5.
         assert_allclose(algorithm.policy.w.detach(), w, rtol=1e-9)
@@ -70,6 +76,45 @@ def test_with_one_environment_and_one_step_it_is_slide_61(average_reward, monkey
         assert algorithm.critic.r_bar == pytest.approx(r_bar)
     assert n_episodes == (0 if average_reward else 50)
     assert abs(v).max() > 0.5
+
+
+def mean_actor_step(mdp, v, eta_critic, critic_first):
+    """Return Σₐ π(a∣0) · the actor's step for action a, over η, with an update for each action."""
+    total = 0.0
+    for a in range(mdp.n_actions):
+        settings = {"lam": 0, "gamma": mdp.gamma, "eta_critic": eta_critic, "critic_first": critic_first}
+        algorithm = learner(mdp, **settings)
+        with torch.no_grad():
+            algorithm.critic.value.v[:] = torch.tensor(v)
+        w = algorithm.policy.w.detach().numpy().copy()
+        algorithm.policy.sample = lambda s, rng, a=a: np.full(len(s), a)
+        algorithm.update()
+        total = total + mdp.pi(w)[0, a] * (algorithm.policy.w.detach().numpy() - w) / 0.1
+    return total, w
+
+
+@pytest.mark.parametrize("eta_critic", [0.1, 0.5])
+def test_only_the_advantages_of_the_critic_before_it_moves_have_the_right_mean(eta_critic):
+    """From state 0, action 0 stays, action 1 goes on, action 2 ends the episode, with rewards 1, 2 and 3.
+
+    The mean step is Σₐ π(a∣0) δ(a) ∂log π(a∣0)/∂w, whatever the critic says. In the slide's order δ shrinks
+    by the factor 1 − η′(1 − γ) where s' = s and by 1 − η′ elsewhere, which turns the step.
+    """
+    P = np.zeros((3, 3, 3))
+    P[0, [0, 1, 2], [0, 1, 2]] = 1
+    P[1, :, 2] = P[2, :, 2] = 1
+    r, start = np.tile([1.0, 2.0, 3.0], (3, 1)), np.array([1.0, 0.0, 0.0])
+    mdp = MDP(P, r, start, gamma=0.9, absorbing=np.array([False, False, True]))
+    v = np.array([2.0, -1.0, 0.0])
+    delta = r[0] + 0.9 * np.array([v[0], v[1], 0]) - v[0]
+    (ours, w), (slides, _) = (mean_actor_step(mdp, v, eta_critic, first) for first in (False, True))
+    pi = mdp.pi(w)[0]
+    score = np.eye(3) - pi
+    assert_allclose(ours[0], (pi * delta) @ score, atol=1e-12)
+    factor = 1 - eta_critic * (1 - 0.9 * np.array([1, 0, 0]))
+    assert_allclose(slides[0], (pi * factor * delta) @ score, atol=1e-12)
+    cosine = ours[0] @ slides[0] / np.linalg.norm(ours[0]) / np.linalg.norm(slides[0])
+    assert cosine < 1 - 1e-5
 
 
 def test_with_the_exact_advantage_the_gradient_is_exact():
@@ -264,6 +309,10 @@ def test_a_state_of_another_network_is_rejected():
         (lambda: learner(chain(3), eta=0), "eta must be a positive number, got 0"),
         (lambda: learner(chain(3), eta=lambda n: np.nan), "eta must be a positive number, got nan"),
         (lambda: learner(chain(3), eta_critic=-1), "eta_critic must be a positive number, got -1"),
+        (
+            lambda: learner(chain(3), rollout_length=2, critic_first=True),
+            "rollout_length must be 1 with critic_first, slide 61's form, one step an update, got 2",
+        ),
         (lambda: learner(chain(3), lam=2), r"lam must be in \[0, 1\], got 2"),
         (
             lambda: learner(chain(3), rollout_length=0),

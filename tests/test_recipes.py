@@ -201,6 +201,7 @@ ACTOR_CRITIC = N_ENVS | {
     "rollout_length": (3, lambda a: a.config.rollout_length),
     "eta_average_reward": (0.2, lambda a: a.critic.config.eta_average_reward),
     "standardize": (opposite, lambda a: a.config.standardize),
+    "critic_first": (opposite, lambda a: a.config.critic_first),
     "optimizer": ("RMSprop", lambda a: kind(a.optimizer, a.critic.optimizer)),
     "hidden_sizes": ([5, 3], lambda a: hidden_sizes(a.policy, a.critic.value)),
     "hidden_size": (5, lambda a: hidden_size(a.policy, a.critic.value)),
@@ -303,7 +304,7 @@ def test_every_setting_arrives(recipe):
             with pytest.raises(ValueError, match=r"^gamma must be 1 where an average reward is subtracted"):
                 small(recipe, gamma=value)
             continue
-        together = {"gamma": 1.0} if name == "eta_average_reward" else {}
+        together = {"eta_average_reward": {"gamma": 1.0}, "critic_first": {"rollout_length": 1}}.get(name, {})
         assert read(small(recipe, **{name: value} | together)) == value, name
 
 

@@ -8,9 +8,10 @@ Slide 61, one iteration for each step of the environment:
 4. ∂J/∂w ≈ A ∂ log π(a∣s)/∂w
 5. w ← w + η ∂J/∂w
 
-With one environment, ``rollout_length=1`` and ``lam=0``, the class below is the slide. A2C (Mnih et al.,
-2016) has N environments, rollouts of T steps, and the generalised advantage estimate of Schulman, Moritz,
-Levine, Jordan & Abbeel (2016).
+Lines 2 and 3 change places: the critic that line 2 has moved has seen the action, and a baseline that depends
+on the action biases the gradient. With one environment, ``rollout_length=1``, ``lam=0`` and
+``critic_first=True``, the class below is the slide. A2C (Mnih et al., 2016) has N environments, rollouts of T
+steps, and the generalised advantage estimate of Schulman, Moritz, Levine, Jordan & Abbeel (2016).
 
 Slides 51–61; Sutton & Barto (2018), section 13.5.
 """
@@ -53,6 +54,15 @@ class ActorCriticConfig(PolicyEvaluationConfig):
         None, "steps after which η has fallen to a half; None keeps it constant"
     )
     standardize: bool = checks.setting(False, "whether to standardise the advantages of a rollout")
+    critic_first: bool = checks.setting(
+        False, "whether the critic moves before it is asked for the advantage, as on slide 61: biased"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.critic_first and self.rollout_length != 1:
+            form = "slide 61's form, one step an update"
+            raise ValueError(f"rollout_length must be 1 with critic_first, {form}, got {self.rollout_length}")
 
 
 class UpdateMetrics(NamedTuple):
@@ -116,8 +126,12 @@ class ActorCritic(Resumable):
         length = self.config.rollout_length
         rollout = collect_rollout(self.env, self.policy, length, self._rng, self._state)  # 1
         self.n_steps = self._state.n_steps
-        critic_loss = self.critic.update(rollout)  # 2
-        A = self.critic.advantages(rollout)  # 3
+        if self.config.critic_first:
+            critic_loss = self.critic.update(rollout)  # 2
+            A = self.critic.advantages(rollout)  # 3
+        else:
+            A = self.critic.advantages(rollout)  # 3
+            critic_loss = self.critic.update(rollout)  # 2
         if self.config.standardize:
             A = self._standardize(A, rollout)
         L = self.policy.log_prob(rollout.s[:, :-1][rollout.mask], rollout.a[rollout.mask])
