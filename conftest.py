@@ -29,6 +29,7 @@ READS = {
     "test_build.py": (*BOOK, *PACKAGE),
     "test_changed.py": ("book/_ext/*", "tests/*.py"),
     "test_exercises.py": ("book/**/*.ipynb",),
+    "test_faults.py": ("benchmarks/*", *PACKAGE),
     "test_language.py": (*BOOK, *PACKAGE),
     "test_main.py": (*BOOK, *TEXTS, *PACKAGE),
     "test_notebooks.py": (*BOOK, *TEXTS, *PACKAGE, *STUDENT, "tests/*.py"),

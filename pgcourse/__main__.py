@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,17 +41,53 @@ Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the most pro
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Print an error or a warning in one line, without a traceback, and exit with a code."""
+    """Print an error or a warning in one line, without a traceback, and exit with a code.
+
+    A letter that the terminal or file cannot show is replaced. A pipe that is closed, as by ``head``, ends
+    the output and is no error.
+    """
     try:
         warnings.formatwarning = lambda message, *_, **__: f"Note: {message}\n"
+        _prepare_streams()
         yield
-    except (ValueError, FloatingPointError, OSError, RuntimeError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # so that a closed pipe is known here
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        raise typer.Exit(0) from None
+    except (ValueError, ArithmeticError, OSError, RuntimeError) as error:
+        _say(f"Error: {error}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stop:
         reason = str(stop) or "stopped"
-        print(f"\n{reason[0].upper()}{reason[1:]}", file=sys.stderr)
+        _say(f"\n{reason[0].upper()}{reason[1:]}")
         raise typer.Exit(130) from None
+
+
+def _prepare_streams() -> None:
+    """Have unknown letters replaced, and standard streams that are closed not be mistaken for files."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    if sys.stdout is None or sys.stderr is None:  # else the next file opened is where libraries write errors
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(descriptor)
+
+
+def _say(text: str) -> None:
+    """Print to standard error, if there is one that is read."""
+    if sys.stderr is not None:
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            _silence(sys.stderr)
+
+
+def _silence(stream) -> None:
+    """Send to nowhere what a stream still holds, or Python would complain at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def command(function: Callable[..., None], cls: type[TyperCommand] = TyperCommand) -> Callable[..., None]:
@@ -155,8 +193,20 @@ def run(
         name, equals, values = setting.partition("=")
         if not (name and equals and values):
             raise ValueError(f"--set must be NAME=VALUE, such as eta=0.01, got {setting!r}")
+        _refuse_decimal_comma(recipe, name, values.split(","))
         grid[name] = grid.get(name, []) + values.split(",")
     _report(sweeps.run(**ctx.params | {"settings": grid}))  # whose parameters these are
+
+
+def _refuse_decimal_comma(recipe: str, name: str, values: list[str]) -> None:
+    """Raise an error for a list such as 0,01 where a real number is meant."""
+    from pgcourse.experiments import recipes
+
+    is_real = isinstance(recipes.get(recipe).defaults.get(name, ""), float | None)
+    for whole, decimals in itertools.pairwise(values):
+        if is_real and whole in ("0", "-0") and decimals.isdigit():
+            allowed = f"{name}={whole}.{decimals}, or {name}={whole}.0,{decimals} for two values"
+            raise ValueError(f"--set must have a decimal point, {allowed}, got {name}={','.join(values)}")
 
 
 @command
@@ -192,23 +242,22 @@ def evaluate(
     pgcourse evaluate reinforce/cartpole
     pgcourse evaluate runs/reinforce/cartpole --episodes 1000 --greedy
     """
-    from pgcourse.experiments import recipes
+    from pgcourse.experiments.records import pool
 
     means: dict[str, list[float]] = {}
     n_disagreeing = 0
-    for record in _finished_runs(source):
-        if greedy:
-            returns = recipes.get(record.name).evaluate(record.policy(), episodes, seed, greedy=True)
-            mean, text = (
-                returns.mean(),
-                f"{returns.mean():.4g}, from {returns.min():.4g} to {returns.max():.4g}",
-            )
-        else:
-            check = record.verify(episodes, seed)
-            mean, text = check.replayed, str(check)
-            n_disagreeing += not check.agrees
-        means.setdefault(record.label, []).append(mean)
-        print(f"{record.label} seed {record.seed}: {text}")
+    for label, runs in pool(_finished_runs(source)).items():
+        for record in runs:
+            if greedy:
+                returns = record.recipe.evaluate(record.policy(), episodes, seed, greedy=True)
+                mean = returns.mean()
+                text = f"{mean:.4g}, from {returns.min():.4g} to {returns.max():.4g}"
+            else:
+                check = record.verify(episodes, seed)
+                mean, text = check.replayed, str(check)
+                n_disagreeing += not check.agrees
+            means.setdefault(label, []).append(mean)
+            print(f"{label} seed {record.seed}: {text}")
     _summarize(means)
     if n_disagreeing:
         n_runs = sum(map(len, means.values()))
@@ -233,12 +282,14 @@ def watch(
     from pgcourse.experiments import checkpoints, recipes
     from pgcourse.teaching import video
 
+    if to is not None:
+        _check_target(to, [".mp4"])
     found = [record for record in _finished_runs(source) if record.seed == seed]
     if len(found) != 1:
         labels = ", ".join(record.label for record in found) or "none"
         raise ValueError(f"{source} must hold one run with seed {seed}, got {labels}")
     [record] = found
-    task = recipes.get(record.name).task
+    task = record.recipe.task
     frames = task.render_episode(recipes.actor(record.policy(), episode, greedy=greedy), episode)
     if to is None and has_screen():
         video.play_in_window(frames, f"{record.label}, seed {record.seed}", fps=task.fps)
@@ -263,18 +314,29 @@ def plot(
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.backend_bases import FigureCanvasBase
 
-    from pgcourse.experiments import recipes
     from pgcourse.experiments.records import bands
     from pgcourse.teaching import plots
 
+    _check_target(to, [f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes()])
     found = [record for source in sources for record in _finished_runs(source)]
     plots.use_style()
     fig, ax = plt.subplots()
-    metrics = {recipes.get(record.name).task.metric for record in found}
+    metrics = {record.recipe.task.metric for record in found}
     plots.learning_curves(ax, bands(found), f"mean {' or '.join(sorted(metrics))} of fresh episodes")
     fig.savefig(to)
     print(f"Wrote {to}")
+
+
+def _check_target(path: Path, suffixes: list[str]) -> None:
+    """Raise an error, before anything is computed, if a file of this name cannot be written."""
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"--to must end in {' or '.join(suffixes)}, got {path}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--to must be in a folder that exists, got {path}")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"--to must be a file that may be written, got {path}")
 
 
 def _finished_runs(source: str) -> list[Record]:
@@ -290,18 +352,18 @@ def _finished_runs(source: str) -> list[Record]:
     found = list(records.find(source))
     if finished := [record for record in found if record.finished]:
         return finished
-    unfinished = f"only unfinished runs; continue them with: pgcourse resume {source}"
+    unfinished = f"only unfinished runs; continue them with: {records.resume_command(source)}"
     raise ValueError(f"{source} holds {unfinished if found else 'no run'}")
 
 
-def _report(records: list[Record]) -> None:
-    means: dict[str, list[float]] = {}
-    for record in records:
+def _report(done: list[Record]) -> None:
+    from pgcourse.experiments.records import pool
+
+    for record in done:
         n_episodes = len(record.returns)
         result = f"{record.mean_return:.4g} over {n_episodes} episodes, in {record.folder}"
         print(f"{record.label} seed {record.seed}: {result}")
-        means.setdefault(record.label, []).append(record.mean_return)
-    _summarize(means)
+    _summarize({label: [record.mean_return for record in runs] for label, runs in pool(done).items()})
 
 
 def _summarize(means: dict[str, list[float]]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_EPISODE_LENGTH = 100_000  # steps after which the end of an episode is no longer waited for
+MAX_SEED = 2**30 - 1  # environments add to it, and ALE's seeds are 32 bits with a sign
+
+
+@runtime_checkable
+class HasItem(Protocol):
+    """A number or an array of NumPy or PyTorch."""
+
+    shape: tuple[int, ...]
+
+    def item(self) -> object: ...
 
 
 class HasSpaces(Protocol):
@@ -26,8 +36,21 @@ class HasSpaces(Protocol):
     single_action_space: Space
 
 
+def real(**numbers: object) -> None:
+    """Each must be a single real number, of Python, NumPy or PyTorch."""
+    for name, number in numbers.items():
+        value = number.item() if isinstance(number, HasItem) and number.shape == () else number
+        if not isinstance(value, int | float):
+            raise ValueError(f"{name} must be a number, got {number!r:.80}")
+
+
+def _given(numbers: Mapping[str, T | None]) -> dict[str, T]:
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
 def positive(**numbers: float) -> None:
     """Each number must be positive and finite."""
+    real(**numbers)
     for name, number in numbers.items():
         if not 0 < number < math.inf:
             raise ValueError(f"{name} must be a positive number, got {number}")
@@ -35,20 +58,37 @@ def positive(**numbers: float) -> None:
 
 def at_least(minimum: float, **numbers: float | None) -> None:
     """Each number must be at least ``minimum`` and finite; None is skipped."""
+    real(**_given(numbers))
     for name, number in numbers.items():
         if number is not None and not minimum <= number < math.inf:
             raise ValueError(f"{name} must be at least {minimum}, got {number}")
 
 
+def at_most(maximum: float, **numbers: float) -> None:
+    """Each number must be at most ``maximum``."""
+    real(**numbers)
+    for name, number in numbers.items():
+        if not number <= maximum:
+            raise ValueError(f"{name} must be at most {maximum:,}, got {number:,}")
+
+
 def whole(minimum: int, **numbers: float | None) -> None:
     """Each number must be whole and at least ``minimum``; None is skipped."""
+    real(**_given(numbers))
     for name, number in numbers.items():
-        if number is not None and not (number >= minimum and number % 1 == 0):
+        if number is not None and not (minimum <= number < math.inf and number % 1 == 0):
             raise ValueError(f"{name} must be a whole number of at least {minimum}, got {number}")
+
+
+def seed(**numbers: float) -> None:
+    """Each number must be a seed: whole, from 0 to ``MAX_SEED``."""
+    whole(0, **numbers)
+    at_most(MAX_SEED, **numbers)
 
 
 def fraction(**numbers: float) -> None:
     """Each number must be from 0 to 1."""
+    real(**numbers)
     for name, number in numbers.items():
         if not 0 <= number <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {number}")
@@ -64,14 +104,30 @@ def one_of(allowed: Iterable[object], **values: object) -> None:
 
 def finite(**arrays: ArrayLike) -> None:
     """Each array must hold finite numbers only."""
-    for name, array in arrays.items():
+    for name, values in arrays.items():
+        array = numbers(name, values)
         if not (ok := np.isfinite(array)).all():
-            raise ValueError(f"{name} must be finite, got {np.asarray(array)[~ok][0]}")
+            raise ValueError(f"{name} must be finite, got {array[~ok][0]}")
+
+
+def numbers(name: str, values: ArrayLike) -> np.ndarray:
+    """Return an array of real numbers of any shape, as it is."""
+    array = _array(name, values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers, got {array.dtype}")
+    return array
+
+
+def _array(name: str, values: ArrayLike) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} must be an array: {error}") from error
 
 
 def floats(name: str, values: ArrayLike) -> np.ndarray:
     """Return an array of finite floats with at least one axis, shape (..., T)."""
-    array = np.asarray(values)
+    array = _array(name, values)
     if not np.issubdtype(array.dtype, np.floating):
         reason = "integers would truncate discounted returns"
         raise ValueError(f"{name} must be an array of floats ({reason}), got {array.dtype}")
@@ -86,7 +142,7 @@ def floats(name: str, values: ArrayLike) -> np.ndarray:
 def booleans(shape: tuple[int, ...], *, default: bool, **arrays: ArrayLike | None) -> np.ndarray:
     """Return the one array given: booleans of this shape; None stands for ``default`` everywhere."""
     [(name, values)] = arrays.items()
-    array = np.full(shape, default) if values is None else np.asarray(values)
+    array = np.full(shape, default) if values is None else _array(name, values)
     if array.dtype != bool or array.shape != shape:
         got = f"{array.dtype} of shape {array.shape}"
         raise ValueError(f"{name} must hold booleans, shape {shape}, got {got}")
@@ -95,6 +151,9 @@ def booleans(shape: tuple[int, ...], *, default: bool, **arrays: ArrayLike | Non
 
 def same_shape(**arrays: np.ndarray | Tensor) -> None:
     """All arrays or tensors must have the shape of the first."""
+    for name, array in arrays.items():
+        if not hasattr(array, "shape"):
+            raise ValueError(f"{name} must be an array, got {array!r:.80}")
     (first, like), *others = arrays.items()
     for name, array in others:
         if array.shape != like.shape:
@@ -121,7 +180,7 @@ def same_step_autoreset(env: HasSpaces) -> None:
         )
 
 
-def final_observations(info: dict, done: np.ndarray) -> np.ndarray:
+def final_observations(info: Mapping[str, np.ndarray], done: np.ndarray) -> np.ndarray:
     """Return the last observations of the episodes that ended; without them, the environment did not reset.
 
     Args:
@@ -129,16 +188,35 @@ def final_observations(info: dict, done: np.ndarray) -> np.ndarray:
         done: whether an episode ended with this step, shape (n_envs,).
     """
     if "final_obs" not in info:
-        missing = "after an episode's end there is no info['final_obs']"
-        raise ValueError(f"env must reset itself in the step that ends an episode, got one where {missing}")
+        allowed = "reset itself in the step that ends an episode and give info['final_obs'] with it"
+        raise ValueError(f"env must {allowed}, got only {', '.join(map(str, info)) or 'an empty info'}")
     return info["final_obs"][done]
 
 
 def array_spaces(env: HasSpaces) -> None:
-    """Observations and actions must each be a number or an array of numbers."""
-    for kind, space in (("observations", env.single_observation_space), ("actions", env.single_action_space)):
+    """Observations and actions must each be a number or an array of numbers: no dicts, tuples or text."""
+    spaces = {"observations": env.single_observation_space, "actions": env.single_action_space}
+    for kind, space in spaces.items():
         if space.shape is None:
-            raise ValueError(f"env must have {kind} that are a number or an array, got {space}")
+            advice = "; gymnasium.wrappers.FlattenObservation makes an array of them"
+            must = f"env must have {kind} that are a number or an array, got {space}"
+            raise ValueError(must + (advice if kind == "observations" else ""))
+
+
+def observed(s: np.ndarray, n_steps: int) -> np.ndarray:
+    """Return observations, shape (n_envs, ...), which must be finite numbers."""
+    if s.dtype.kind == "f" and not np.isfinite(s).all():
+        bad = s[~np.isfinite(s)][0]
+        raise ValueError(f"env must give finite observations, got {bad} after {n_steps:,} steps")
+    return s
+
+
+def rewarded(r: np.ndarray, n_steps: int) -> np.ndarray:
+    """Return rewards, shape (n_envs,), which must be finite numbers."""
+    if not np.isfinite(r).all():
+        bad = r[~np.isfinite(r)][0]
+        raise ValueError(f"env must give finite rewards, got {bad} after {n_steps:,} steps")
+    return r
 
 
 def bounded_actions(env: HasSpaces) -> Box:

@@ -563,5 +563,5 @@ def test_environments_it_cannot_learn():
     with pytest.raises(ValueError, match="env must reset itself"):
         DDPG(SyncVectorEnv([NaNReward]), policy, critic)
     algorithm = DDPG(vector_env(NaNReward), DeterministicPolicy(1, [-1, 2], [1, 6]), QNetwork(1, 2))
-    with pytest.raises(ValueError, match="r must be finite, got nan"):
+    with pytest.raises(ValueError, match="env must give finite rewards, got nan after 1 steps"):
         algorithm.update()

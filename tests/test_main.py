@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import shlex
 import shutil
@@ -65,9 +66,12 @@ def error(*arguments):
     return result.stderr.removeprefix("Error: ").rstrip("\n")
 
 
+unix = pytest.mark.skipif(os.name != "posix", reason="needs pipes and streams as Unix has them")
+
+
 def process(*arguments, **options):
     command = [sys.executable, "-W", "error", "-m", "pgcourse", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, **({"capture_output": True, "text": True, "timeout": 120} | options))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +131,7 @@ def test_resume_continues_stopped_runs(runs):
     """The second run, put back to its beginning, comes out as it did."""
     _, second = records.find(runs)
     before, metadata = second.returns, dict(second.metadata)
-    del metadata["result"]
+    del metadata["result"], metadata["digests"]
     (second.folder / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     (second.folder / "policy.safetensors").unlink()
     assert (
@@ -252,6 +256,7 @@ def test_evaluate_names_records_that_are_not_reproduced(runs):
     record = next(records.find(runs))
     metadata = record.metadata
     metadata["result"]["returns"] = [r + 400 for r in metadata["result"]["returns"]]
+    del metadata["digests"]
     (record.folder / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     result = pgcourse("evaluate", runs)
     assert result.exit_code == 1
@@ -262,7 +267,7 @@ def test_evaluate_names_records_that_are_not_reproduced(runs):
 def test_evaluate_does_not_average_over_different_things(runs):
     """An interquartile mean over runs of different recipes or settings would mean nothing."""
     _, second = records.find(runs)
-    metadata = second.metadata | {"overrides": {"batch_size": 501, "eta": 0.02}}
+    metadata = second.metadata | {"overrides": {"batch_size": 501, "eta": 0.02}, "digests": {}}
     (second.folder / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     assert "interquartile mean" not in said("evaluate", runs, "--episodes", 5)
 
@@ -314,6 +319,23 @@ def test_watch_opens_a_window_where_there_is_a_screen(runs, tmp_path, monkeypatc
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
+def test_watch_says_so_where_the_screen_is_gone(runs, monkeypatch):
+    """As after a connection was lost: SDL would draw for nobody."""
+    monkeypatch.setenv("DISPLAY", ":77")
+    monkeypatch.delenv("SDL_VIDEODRIVER")
+    message = "no window can be opened: the screen DISPLAY=:77 does not answer; write a video file instead"
+    assert error("watch", runs) == message
+
+
+@pytest.mark.parametrize("target", ["nowhere/video.mp4", "video.gif"])
+def test_a_target_that_cannot_be_written_is_known_before_anything_is_played(runs, monkeypatch, target):
+    def play(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(type(recipes.get(NAME).task), "render_episode", play)
+    error("watch", runs, "--to", target)
+
+
 def test_watch_says_so_where_the_screen_cannot_be_used(runs, monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("SDL_VIDEODRIVER", "nonsense")
@@ -329,9 +351,32 @@ def test_plot_draws_the_curves_and_their_labels_within_the_picture(runs, tmp_pat
     assert (edge == 255).all()
 
 
+def test_plot_and_evaluate_leave_out_copies_and_keep_budgets_apart(runs, tmp_path):
+    first = next(records.find(runs))
+    copy, longer = (shutil.copytree(first.folder, runs / name) for name in ("x-backup", "x-longer"))
+    metadata = {name: value for name, value in first.metadata.items() if name != "digests"}
+    (longer / "run.json").write_text(json.dumps(metadata | {"budget": [8000, "steps"]}), encoding="utf-8")
+    note = f"^left out runs/x-backup: {first.folder.relative_to(tmp_path)} has the same recipe, "
+    with pytest.warns(UserWarning, match=note):  # which the program prints in a line
+        said("plot", "runs", "--to", "curves.svg")
+    text = (tmp_path / "curves.svg").read_text(encoding="utf-8")
+    assert f"<!-- {LABEL} (4,000 steps) -->" in text
+    assert f"<!-- {LABEL} (8,000 steps) -->" in text
+    with pytest.warns(UserWarning, match=note):
+        printed = said("evaluate", "runs", "--episodes", 2)
+    assert [line.partition(": ")[0] for line in printed.splitlines()] == [
+        f"{LABEL} (4,000 steps) seed 0",
+        f"{LABEL} (4,000 steps) seed 1",
+        f"{LABEL} (8,000 steps) seed 0",
+        f"{LABEL} (4,000 steps)",
+    ]
+    assert copy.exists()
+
+
 def test_plot_writes_other_formats_and_several_lines(runs, tmp_path):
     other = shutil.copytree(next(records.find(runs)).folder, tmp_path / "other")
-    metadata = json.loads((other / "run.json").read_text(encoding="utf-8")) | {"overrides": {"eta": 0.5}}
+    metadata = json.loads((other / "run.json").read_text(encoding="utf-8"))
+    metadata |= {"overrides": {"eta": 0.5}, "digests": {}}
     (other / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     said("plot", runs, other, "--to", "curves.svg")
     text = (tmp_path / "curves.svg").read_text(encoding="utf-8")
@@ -364,6 +409,12 @@ def test_plot_writes_other_formats_and_several_lines(runs, tmp_path):
         (["run", NAME, "--set", "=3"], "--set must be NAME=VALUE, such as eta=0.01, got '=3'"),
         (["run", NAME, "--set", "etta=3"], "reinforce/cartpole has no setting 'etta'; did you mean eta.*"),
         (["run", NAME, "--set", "eta=fast"], "eta must be of type float, as its default .*, got 'fast'"),
+        (
+            ["run", NAME, "--set", "eta=0,01"],
+            "--set must have a decimal point, eta=0.01, or eta=0.0,01 for two values, got eta=0,01",
+        ),
+        (["run", NAME, "--set", "eta=0,003,0,01"], r"--set must have a decimal point, eta=0\.003, or .*"),
+        (["run", NAME, "--set", "eta=0.01,-1"], "eta must be a positive number, got -1.0"),
         (["run", NAME, "--set", "eta=0.1,,0.2"], "eta must be of type float, as its default .*, got ''"),
         (["run", NAME, "--seeds", "0"], "seeds must be at least 1, .*"),
         (["run", NAME, "--n-jobs", "-1"], "n_jobs must be a whole number of at least 1, got -1"),
@@ -392,13 +443,18 @@ def test_mistakes_are_one_line(arguments, message):
             ["evaluate", "--episodes", "0", "--greedy"],
             "n_episodes must be (a whole number of )?at least 1, got 0",
         ),
-        (["evaluate", "--seed", "-1"], "seed must be at least 0, got -1"),
-        (["evaluate", "--seed", "-1", "--greedy"], "seed must be at least 0, got -1"),
+        (["evaluate", "--seed", "-1"], "seed must be a whole number of at least 0, got -1"),
+        (["evaluate", "--seed", "-1", "--greedy"], "seed must be a whole number of at least 0, got -1"),
         (["watch", "--seed", "7"], "runs must hold one run with seed 7, got none"),
-        (["watch", "--episode", "-1"], "seed must be at least 0, got -1"),
+        (["watch", "--episode", "-1"], "seed must be a whole number of at least 0, got -1"),
         (["watch", "--to", "nowhere/video.mp4"], r".*nowhere/video.mp4.*"),
-        (["plot", "--to", "curves.xyz"], "Format 'xyz' is not supported .*"),
-        (["plot", "--to", "nowhere/curves.png"], r".*nowhere/curves.png.*"),
+        (["plot", "--to", "curves.xyz"], r"--to must end in \..* or .*, got curves\.xyz"),
+        (["plot", "--to", "nowhere/curves.png"], "--to must be in a folder that exists, got nowhere/.*"),
+        (["watch", "--to", "video.gif"], r"--to must end in \.mp4, got video\.gif"),
+        (["watch", "--to", "video"], r"--to must end in \.mp4, got video"),
+        (["watch", "--episode", str(2**31)], "seed must be at most 1,073,741,823, got 2,147,483,648"),
+        (["evaluate", "--seed", str(2**31)], "seed must be at most 1,073,741,823, got 2,147,483,648"),
+        (["evaluate", "--seed", str(10**30)], "seed must be at most 1,073,741,823, got 1,000,.*"),
     ],
 )
 @pytest.mark.usefixtures("runs")
@@ -453,6 +509,40 @@ def test_it_runs_as_a_module_and_fails_without_a_traceback():
     assert re.fullmatch(
         "Error: there is no recipe 'reinforce/cartpol'; did you mean reinforce/cartpole.*\n", result.stderr
     )
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp932", "latin-1", "ascii", "utf-8"])
+def test_letters_that_a_terminal_or_file_does_not_know_are_replaced(encoding):
+    command = [sys.executable, "-W", "error", "-m", "pgcourse", "list"]
+    options = {"env": os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}, "timeout": 120}
+    result = subprocess.run(command, capture_output=True, **options)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.decode(encoding).splitlines() == [
+        line.encode(encoding, "replace").decode(encoding) for line in said("list").splitlines()
+    ]
+
+
+@unix
+@pytest.mark.parametrize("arguments", [["list"], ["list", NAME], ["run", NAME, "--help"]])
+def test_a_pipe_that_is_closed_is_no_error(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    result = process(*arguments, capture_output=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert result.stderr == ""
+    assert result.returncode in ((0,) if "--help" not in arguments else (0, 1))  # help is click's
+
+
+@unix
+@pytest.mark.parametrize("closed", ["2>&-", "1>&-", "1>&- 2>&-"])
+def test_closed_streams_are_no_error_and_nothing_is_written_into_files_instead(tmp_path, closed):
+    budget = "--set batch_size=50 --steps 100 --n-jobs 1"
+    command = f"{shlex.quote(sys.executable)} -m pgcourse run {NAME} {budget} {closed}"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, timeout=120).returncode == 0
+    [record] = records.find(tmp_path)
+    assert record.finished
+    record.curve()
+    assert subprocess.run(["sh", "-c", command.replace(NAME, "no/recipe")], timeout=120).returncode == 1
 
 
 def test_it_trains_in_several_processes(tmp_path):

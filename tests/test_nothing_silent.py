@@ -334,7 +334,7 @@ class TestAutoreset:
         env = drifts(mode=AutoresetMode.NEXT_STEP, **({"action_space": ONE_NUMBER} if name == "ddpg" else {}))
         env.autoreset_mode, mode = AutoresetMode.SAME_STEP, env.autoreset_mode
         algorithm = BUILD[name](_Lying(env, mode))
-        message = r"^env must reset itself in the step that ends an episode, got one where"
+        message = r"^env must reset itself in the step that ends an episode and give info\['final_obs'\]"
         with pytest.raises(ValueError, match=message):
             metrics_of(algorithm, 9)
 

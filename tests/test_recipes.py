@@ -505,8 +505,9 @@ def build(name, **overrides):
             lambda: CARTPOLE.build(0, hidden_sizes=[]),
             r"hidden_sizes must hold a size of at least 1 for each hidden layer, got \(\)",
         ),
-        (lambda: recipes.actor(None, -1), "seed must be at least 0, got -1"),
-        (lambda: recipes.actor(CARTPOLE, -1, greedy=True), "seed must be at least 0, got -1"),
+        (lambda: recipes.actor(None, -1), "seed must be a whole number of at least 0, got -1"),
+        (lambda: recipes.actor(CARTPOLE, 0.5, greedy=True), "seed must be a whole number .*, got 0.5"),
+        (lambda: recipes.actor(None, 2**31), "seed must be at most 1,073,741,823, got 2,147,483,648"),
         (
             lambda: build("reinforce/pong", eta_decay_steps=0),
             "eta_decay_steps must be a positive number, got 0",

@@ -1,5 +1,6 @@
 """Records are found, replayed, and say where they come from. At the end: every record that ships."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -52,7 +53,8 @@ def record(runs, tmp_path):
 
 
 def rewritten(record, **changes):
-    """The run with another run.json: its entries replaced, or removed where None."""
+    """The run with another run.json, without digests: its entries replaced, or removed where None."""
+    changes = {"digests": None} | changes
     metadata = {name: value for name, value in (record.metadata | changes).items() if value is not None}
     (record.folder / "run.json").write_text(json.dumps(metadata), encoding="utf-8")
     return Record(record.folder)
@@ -298,6 +300,60 @@ def test_a_damaged_run_json_is_named(record, damage):
             call()
 
 
+def test_every_flipped_bit_of_run_json_is_noticed_or_changes_nothing(record):
+    """Only a blank, and the name of the digests, may change."""
+    path = record.folder / "run.json"
+    whole, results = path.read_bytes(), record.metadata["result"]
+    rng = np.random.default_rng(0)
+    for i, bit in zip(rng.permutation(len(whole)), rng.integers(8, size=len(whole)), strict=True):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << bit]) + whole[i + 1 :])
+        with contextlib.suppress(ValueError):
+            found = Record(record.folder)
+            assert found.metadata["result"] == results
+            assert found.metadata["settings"] == record.metadata["settings"]
+
+
+def test_a_curve_that_was_changed_is_damaged(record):
+    path = record.folder / "curve.csv"
+    text = path.read_text()
+    path.write_text(text.replace("1", "2", 1))
+    with pytest.raises(ValueError, match=f"^{path} is damaged: its digest is not the one in run.json$"):
+        record.curve()
+    path.write_text(text)
+    record.curve()
+
+
+def test_records_without_digests_are_read_as_before(record):
+    old = rewritten(record)
+    assert "digests" not in old.metadata
+    assert (old.returns == record.returns).all()
+    old.curve()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": 3},
+        {"seed": "0"},
+        {"overrides": []},
+        {"settings": "all"},
+        {"budget": [4000]},
+        {"budget": ["4000", "steps"]},
+        {"budget": [float("nan"), "steps"]},
+        {"checkpoint_interval": "2000"},
+        {"result": []},
+        {"result": {"returns": []}},
+        {"result": {"returns": "many"}},
+        {"result": {"returns": [1, "2"]}},
+        {"digests": 3},
+        {"digests": {"run.json": "0"}},
+    ],
+)
+def test_values_of_other_types_in_run_json_are_damage(record, changes):
+    with pytest.raises(ValueError, match=rf"^{record.folder}/run\.json is damaged: "):
+        rewritten(record, **changes)
+
+
 def test_bytes_that_are_no_text_are_damage(record):
     (record.folder / "run.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"run.json is damaged: UnicodeDecodeError: "):
@@ -371,7 +427,7 @@ def test_a_run_of_a_recipe_that_is_gone_is_named(record):
 def test_verify_needs_two_episodes(record):
     with pytest.raises(ValueError, match=r"^n_episodes must be a whole number of at least 2, got 1$"):
         record.verify(1)
-    with pytest.raises(ValueError, match=r"^seed must be at least 0, got -1$"):
+    with pytest.raises(ValueError, match=r"^seed must be a whole number of at least 0, got -1$"):
         record.verify(seed=-1)
 
 
@@ -422,6 +478,34 @@ def test_bands_are_those_of_the_evaluations(runs, record):
     assert list(found) == [NAME, "reinforce/cartpole batch_size=501"]
     steps, means = other.evaluations()
     np.testing.assert_array_equal(found[NAME], [steps, means, means, means])  # one run has no width
+
+
+def test_only_runs_with_the_same_settings_and_budget_are_pooled_and_one_of_each_seed(runs, tmp_path):
+    """Three runs, a copy of one, one with another budget and one of a recipe whose default was another."""
+    first, second, third = records.find(runs)
+    copies = [Record(shutil.copytree(first.folder, tmp_path / name)) for name in "abc"]
+    longer = rewritten(copies[1], budget=[8000, "steps"])
+    other = rewritten(copies[2], settings=first.metadata["settings"] | {"eta": 0.5})
+    with pytest.warns(UserWarning, match=f"^left out {copies[0].folder}: {first.folder} has"):
+        pooled = records.pool([first, second, third, copies[0], longer, other])
+    label, eta = first.label, first.metadata["settings"]["eta"]
+    assert {name: [r.folder for r in group] for name, group in pooled.items()} == {
+        f"{label} (4,000 steps, eta={eta})": [first.folder, second.folder, third.folder],
+        f"{label} (8,000 steps, eta={eta})": [longer.folder],
+        f"{label} (4,000 steps, eta=0.5)": [other.folder],
+    }
+    with pytest.warns(UserWarning, match="^left out "):
+        assert len(records.bands([first, second, copies[0]])) == 1
+    shutil.copytree(runs, tmp_path / "all")
+    shutil.copytree(longer.folder, tmp_path / "all" / "longer")
+    with pytest.raises(ValueError, match=r"holds runs that are not alike: .*; choose a sub"):
+        records.load(NAME, tmp_path / "all", **OVERRIDES)
+
+
+def test_the_advice_is_quoted_for_the_shell_of_the_system(monkeypatch):
+    assert records.resume_command("My Runs") == "pgcourse resume 'My Runs'"
+    monkeypatch.setattr(records.os, "name", "nt")
+    assert records.resume_command("My Runs") == 'pgcourse resume "My Runs"'
 
 
 def test_overrides_that_are_tuples_are_found_and_labelled_as_on_the_command_line(record, tmp_path):

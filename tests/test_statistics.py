@@ -1,6 +1,7 @@
 """Statistics of runs against direct sums, SciPy, and a bootstrap written out as a loop."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pgcourse.maths import statistics
 from pgcourse.maths.statistics import (
     Band,
     Interval,
@@ -155,6 +157,36 @@ def test_the_interval_of_the_probability_of_improvement_resamples_both():
     for end, share in [(found.low, 0.025), (found.high, 0.975)]:
         assert (loop < end - 1e-12).mean() <= share + 0.0094
         assert (loop <= end + 1e-12).mean() >= share - 0.0094
+
+
+def test_ranks_give_the_bits_of_all_pairs_and_need_little_memory():
+    """The first is written as the definition says; it needs n·m numbers a resample."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(5, size=7).astype(float), rng.integers(5, size=9).astype(float)
+
+    def by_pairs(x, y, axis):
+        difference = np.moveaxis(x, axis, -1)[..., :, None] - np.moveaxis(y, axis, -1)[..., None, :]
+        return ((np.sign(difference) + 1) / 2).mean(axis=(-1, -2))
+
+    got = probability_of_improvement(x, y, n_resamples=300)
+    expected = stats.bootstrap(
+        [x, y], by_pairs, n_resamples=300, vectorized=True, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert got == (by_pairs(x, y, -1), *expected)
+    x, y = rng.normal(size=(2, 400))
+    tracemalloc.start()
+    probability_of_improvement(x, y)
+    assert tracemalloc.get_traced_memory()[1] < 200e6  # bytes; 5 GB before
+    tracemalloc.stop()
+
+
+def test_a_band_of_many_runs_needs_little_memory_and_is_the_same_to_the_bit(monkeypatch):
+    rng = np.random.default_rng(0)
+    curves = [(np.arange(5.0), rng.normal(size=5)) for _ in range(6)]
+    whole = bootstrap_band(curves, n_resamples=300)
+    monkeypatch.setattr(statistics, "MAX_RESAMPLED", 1000)  # numbers, so ten resamples a part
+    for one, other in zip(whole, bootstrap_band(curves, n_resamples=300), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_band_is_the_interval_at_every_step():

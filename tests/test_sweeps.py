@@ -137,7 +137,7 @@ def outcome(record):
     assert (np.diff(curve["n_steps"]) > 0).all()
     rows = [line.split(",") for line in (record.folder / "curve.csv").read_text().splitlines()]
     clock = rows[0].index("seconds")
-    metadata = {name: value for name, value in record.metadata.items() if name != "sessions"}
+    metadata = {name: value for name, value in record.metadata.items() if name not in ("sessions", "digests")}
     metadata["result"] = {name: value for name, value in metadata["result"].items() if name != "seconds"}
     return (
         metadata,
@@ -313,7 +313,8 @@ def test_after_many_finished_runs_the_rest_is_done_in_parallel(tmp_path, undistu
             / f"seed-{seed}"
         )
         shutil.copytree(undisturbed_runs[0].folder, folder)
-        (folder / "run.json").write_text(json.dumps(undisturbed_runs[0].metadata | {"seed": seed}))
+        metadata = undisturbed_runs[0].metadata | {"seed": seed, "digests": {}}
+        (folder / "run.json").write_text(json.dumps(metadata))
     at_once = set()
     with meanwhile(lambda: at_once.add(len(started(tmp_path)))):
         sweeps.run("reinforce/cartpole", seeds=44, **LONG, n_jobs=2, progress=False, folder=tmp_path)
@@ -322,9 +323,9 @@ def test_after_many_finished_runs_the_rest_is_done_in_parallel(tmp_path, undistu
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_if_some_runs_fail_the_others_are_finished_first(tmp_path, n_jobs):
-    """One setting is not allowed; with another, the weights overflow."""
+    """With two settings, the weights overflow."""
     call = (
-        {"settings": {"eta": [-1, 0.001, 1e39]}, "seeds": 2, "folder": tmp_path}
+        {"settings": {"eta": [1e38, 0.001, 1e39]}, "seeds": 2, "folder": tmp_path}
         | SHORT
         | {"steps": 5000, "n_jobs": n_jobs}
     )
@@ -333,14 +334,12 @@ def test_if_some_runs_fail_the_others_are_finished_first(tmp_path, n_jobs):
             sweeps.run("reinforce/cartpole", **call)
         failed = [
             f"{tmp_path}/reinforce/cartpole/eta={eta}/seed-{seed}: "
-            for eta in (-1.0, 1e39)
+            for eta in (1e38, 1e39)
             for seed in (0, 1)
         ]
-        reason = "eta must be a positive number, got -1.0\n"
-        assert str(error.value).startswith(
-            f"4 of 6 runs failed:\n{failed[0]}{reason}{failed[1]}{reason}{failed[2]}"
-        )
-        assert f"\n{failed[3]}" in str(error.value)
+        title, *lines = str(error.value).splitlines()
+        assert title == "4 of 6 runs failed:"
+        assert all(line.startswith(start) for line, start in zip(lines, failed, strict=True))
         finished = [record for record in find(tmp_path) if record.finished]
         assert [(record.overrides, record.seed) for record in finished] == [
             ({"eta": 0.001}, 0),
@@ -511,7 +510,7 @@ def test_whatever_is_being_written_when_the_disk_is_full_nothing_is_lost(
     [record] = find(tmp_path)
     assert re.search(message.format(record.folder), str(error.value))
     found = [checkpoints.load(path).keys() for path in record.folder.glob("*.pt")]
-    assert found == [{"algorithm", "counters"}] * n_checkpoints
+    assert found == [{"algorithm", "counters", "curve"}] * n_checkpoints
     assert not list(record.folder.glob(".*.part"))
     sweeps.run("reinforce/cartpole", **call)
     assert outcomes(tmp_path) == expected[:1]
@@ -654,8 +653,82 @@ def test_where_no_scheduler_listens_it_is_an_error(unreachable):
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eta": [0.01, -1]}, "eta must be a positive number, got -1.0"),
+        ({"gamma": [0.9, 99]}, r"gamma must be in \[0, 1\], got 99.0"),
+        ({"batch_size": [50, 0]}, "batch_size must be at least 1, got 0"),
+        ({"hidden_sizes": ["8", "0"]}, "hidden_sizes must .*, got "),
+        ({"n_envs": [1, 0]}, "n_envs must be a whole number of at least 1, got 0"),
+        ({"optimizer": ["Adam", "adam"]}, "optimizer must be one of Adam, RMSprop, SGD, got 'adam'"),
+    ],
+)
+def test_a_value_that_the_algorithm_refuses_is_named_before_the_first_run_begins(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        sweeps.run("reinforce/cartpole", settings=settings, folder=tmp_path, **SHORT)
+    assert not list(tmp_path.rglob("run.json"))
+
+
+SCRIPT = """
+import sys
+from pgcourse.environments.tasks import Task
+from pgcourse.experiments import recipes, sweeps
+from pgcourse.experiments.architectures import MLP
+
+class Mine(Task):
+    def evaluate(self, act, n_episodes, seed):
+        return super().evaluate(act, n_episodes, seed) + 1000
+
+if __name__ == "__main__":
+    config = {"batch_size": 50}
+    recipes.register("mine", "My own.", "reinforce", Mine("CartPole-v1"), MLP((4,)), 100, 100, config=config)
+    records = sweeps.run("mine", seeds=2, n_jobs=int(sys.argv[1]), folder=sys.argv[2], progress=False)
+    print(*(record.mean_return > 1000 for record in records))
+"""
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_recipe_that_a_script_registers_is_run_in_other_processes_too(tmp_path, start, n_jobs):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    code, out, err, _ = end(start(n_jobs, tmp_path / "runs", program=(tmp_path / "script.py",)))
+    assert (code, out) == (0, "True True\n"), err
+    advice = r"; did you mean .*|; there are .*"
+    message = (
+        rf"^there is no recipe 'mine'({advice})\. {tmp_path}/runs/mine/seed-0 holds a run of it: if a script"
+    )
+    with pytest.raises(ValueError, match=message):
+        sweeps.resume(tmp_path / "runs")
+
+
+def test_a_recipe_that_cannot_be_sent_to_other_processes_is_an_error_that_says_what_to_do(
+    tmp_path, monkeypatch
+):
+    task = Task("CartPole-v1")
+    task.lock = threading.Lock()
+    recipe = dataclasses.replace(recipes.get("reinforce/cartpole"), name="mine", task=task)
+    monkeypatch.setitem(recipes.RECIPES, "mine", recipe)
+    advice = "define its classes and functions in a module that they can import, or use n_jobs=1"
+    with pytest.raises(RuntimeError, match=f"^the recipe cannot be sent to .*; {advice}$"):
+        sweeps.run("mine", seeds=2, folder=tmp_path, **(SHORT | {"n_jobs": 2}))
+    sweeps.run("mine", folder=tmp_path, **SHORT)
+
+
+def test_links_to_folders_of_recipes_are_followed_as_by_run(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "runs" / "reinforce").mkdir(parents=True)
+    (tmp_path / "runs" / "reinforce" / "cartpole").symlink_to(elsewhere, target_is_directory=True)
+    (elsewhere / "around").symlink_to(tmp_path / "runs", target_is_directory=True)  # a circle
+    [record] = sweeps.run("reinforce/cartpole", folder=tmp_path / "runs", **SHORT)
+    assert [r.folder for r in find(tmp_path / "runs")] == [record.folder]
+    [again] = sweeps.resume(tmp_path / "runs", n_jobs=1, progress=False)
+    assert again.metadata == record.metadata
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"seeds": [0, 2**31]}, "seeds must be at most 1,073,741,823, got 2,147,483,648"),
         ({"seeds": 0}, r"seeds must be at least 1, or a list of whole numbers from 0, got \[\]"),
         ({"seeds": [0, -1]}, r"seeds must be at least 1, or a list of whole numbers from 0, got \[0, -1\]"),
         ({"seeds": [0.5]}, r"seeds must be at least 1, or a list of whole numbers from 0, got \[0\.5\]"),

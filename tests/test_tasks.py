@@ -311,7 +311,7 @@ def test_warnings_of_deprecated_models_are_not_shown(capfd, caplog, tmp_path, mo
 )
 def test_a_missing_package_is_named(task, monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    install = r"pip install 'pgcourse\[control\]'" + (
+    install = r'pip install "pgcourse\[control\]"' + (
         ", and pip install --no-deps dm-control" if sys.version_info >= (3, 13) else ""
     )
     with pytest.raises(RuntimeError, match=rf"^{task.name} needs more than pgcourse itself: {install} \("):

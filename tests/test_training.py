@@ -1,9 +1,15 @@
 """Training that was stopped against training that was not, with a toy and with a real algorithm."""
 
+import dataclasses
+import errno
+import io
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -11,7 +17,7 @@ from test_checkpoints import same
 
 from pgcourse.algorithms.reinforce import Reinforce, ReinforceConfig
 from pgcourse.environments.tasks import Task
-from pgcourse.experiments import checkpoints
+from pgcourse.experiments import checkpoints, recipes
 from pgcourse.experiments.training import Budget, train
 from pgcourse.maths.returns import total_return
 from pgcourse.networks.policies import SoftmaxPolicy
@@ -394,7 +400,6 @@ def test_if_the_only_checkpoint_is_damaged_training_must_begin_again(tmp_path):
     [
         (lambda: Toy(size=3), lambda: Toy(size=4)),
         (lambda: CartPole(hidden_size=4), lambda: CartPole(hidden_size=5)),
-        (Toy, CartPole),
     ],
 )
 def test_a_checkpoint_of_another_network_does_not_fit(tmp_path, mine, other):
@@ -403,6 +408,153 @@ def test_a_checkpoint_of_another_network_does_not_fit(tmp_path, mine, other):
     with pytest.raises(ValueError, match=f"^{checkpoints.latest(tmp_path)} does not fit this algorithm: "):
         training(tmp_path, other())
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == files
+
+
+def cartpole(seed=0, n_envs=2, **config):
+    env, policy = Task("CartPole-v1").make_vector_env(n_envs), SoftmaxPolicy(4, 2, (4,))
+    return Reinforce(env, policy, ReinforceConfig(**{"batch_size": 60} | config), seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: cartpole(eta=0.1), "eta 0.005, not 0.1"),
+        (lambda: cartpole(return_fn=total_return), "return_fn reward_to_go, not total_return"),
+        (lambda: cartpole(seed=1), "seed 0, not 1"),
+        (lambda: cartpole(n_envs=3), "n_envs 2, not 3"),
+        (Toy, "algorithm Reinforce, not Toy"),
+    ],
+)
+@pytest.mark.parametrize("interval", [100, 10_000])
+def test_a_folder_holds_training_with_one_setting(tmp_path, other, message, interval):
+    """Else the second would get the first's curve, or write over it where there is no checkpoint yet."""
+    options = {"steps": 200, "checkpoint_interval": interval, "folder": tmp_path, "progress": False}
+    first = train(cartpole(), **options)
+    files = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    advice = "choose another folder, or delete this one"
+    with pytest.raises(ValueError, match=f"^{tmp_path} holds training with {message}; {advice}$"):
+        train(other(), **options)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == files
+    np.testing.assert_array_equal(train(cartpole(), **options)["return"], first["return"])
+
+
+def test_the_interval_between_checkpoints_is_such_a_setting_and_the_budget_is_not(tmp_path):
+    options = {"folder": tmp_path, "progress": False}
+    train(cartpole(), steps=200, checkpoint_interval=100, **options)
+    with pytest.raises(ValueError, match="holds training with checkpoint_interval 100, not 50; choose"):
+        train(cartpole(), steps=200, checkpoint_interval=50, **options)
+    longer = train(cartpole(), steps=400, checkpoint_interval=100, **options)
+    assert longer["n_steps"][-1] >= 400
+
+
+def test_settings_that_are_damaged_are_named(tmp_path):
+    options = {"steps": 50, "folder": tmp_path, "progress": False}
+    train(cartpole(), **options)
+    for damage in ("", "[1]", "{"):
+        (tmp_path / "training.json").write_text(damage)
+        with pytest.raises(ValueError, match=f"^{tmp_path}/training.json is damaged "):
+            train(cartpole(), **options)
+
+
+def test_checkpoints_of_earlier_versions_have_no_settings_and_are_continued(tmp_path):
+    options = {"checkpoint_interval": 100, "folder": tmp_path, "progress": False}
+    train(cartpole(), steps=200, **options)
+    state = checkpoints.load(checkpoints.latest(tmp_path))
+    del state["curve"]
+    checkpoints.save(checkpoints.latest(tmp_path), state)
+    (tmp_path / "training.json").unlink()
+    assert train(cartpole(), steps=400, **options)["n_steps"][-1] >= 400
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_training import cartpole
+from pgcourse.experiments.training import train
+train(cartpole(), steps=6000, checkpoint_interval=1000, folder=sys.argv[1], progress=False)
+"""
+
+
+def test_two_processes_in_one_folder_take_turns(tmp_path):
+    """The second continues from the first's last checkpoint, and ends as the first did."""
+    command = [sys.executable, "-W", "ignore", "-c", TRAIN, tmp_path / "both", Path(__file__).parent]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[1] for process in both] == ["", ""]
+    options = {"steps": 6000, "checkpoint_interval": 1000, "progress": False}
+    train(cartpole(), folder=tmp_path / "alone", **options)
+    assert numbers(tmp_path / "both") == numbers(tmp_path / "alone")
+    assert checkpoints_in(tmp_path / "both") == checkpoints_in(tmp_path / "alone")
+
+
+def test_a_curve_that_was_changed_behind_a_checkpoint_is_damaged(tmp_path):
+    options = {"checkpoint_interval": 100, "folder": tmp_path, "progress": False}
+    train(cartpole(), steps=400, **options)
+    path = tmp_path / "curve.csv"
+    header, first, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, first, rows[0].replace(",", ",1", 3), *rows[1:]]))
+    changed = "its rows are not those that the last checkpoint belongs to"
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"^{path} is damaged: {changed}; delete {tmp_path} to begin again$"):
+        train(cartpole(), steps=600, **options)
+    assert path.read_bytes() == before
+
+
+def test_a_state_that_cannot_be_saved_is_known_before_the_first_update(tmp_path):
+    algorithm = Toy()
+    algorithm.rng = np.random.Generator(np.random.PCG64())
+    algorithm.state_dict = lambda: {"rng": algorithm.rng}
+    with pytest.raises(ValueError, match=r"^state must hold .*, got Generator$"):
+        train(algorithm, steps=100, folder=tmp_path, progress=False)
+    assert algorithm.n_steps == 0
+
+
+def test_a_learning_rate_of_numpy_is_saved_and_continued(tmp_path):
+    options = {"checkpoint_interval": 100, "progress": False}
+    for eta, name in [(np.float32(0.125), "numpy"), (0.125, "python")]:
+        train(cartpole(eta=eta), steps=200, folder=tmp_path / name, **options)
+        train(cartpole(eta=eta), steps=400, folder=tmp_path / name, **options)
+    assert numbers(tmp_path / "numpy") == numbers(tmp_path / "python")
+
+
+class Poisoned(gymnasium.Wrapper):
+    """CartPole with a broken sensor, or reward."""
+
+    def __init__(self, kind):
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.kind, self.n_steps = kind, 0
+
+    def step(self, a):
+        s, r, *rest = super().step(a)
+        self.n_steps += 1
+        if self.n_steps == 30 and self.kind == "observations":
+            s = np.array([0, math.nan, 0, 0], np.float32)
+        elif self.n_steps == 30:
+            r = math.inf
+        return s, r, *rest
+
+
+@pytest.mark.parametrize(("kind", "value"), [("observations", "nan"), ("rewards", "inf")])
+@pytest.mark.parametrize("name", ["reinforce", "actor-critic", "dqn"])
+def test_what_the_environment_did_is_not_blamed_on_the_learning_rate(tmp_path, kind, value, name):
+    task = Task("CartPole-v1")
+    task._make_env = lambda: Poisoned(kind)
+    recipe = dataclasses.replace(recipes.get(f"{name}/cartpole"), task=task, n_envs=1)
+    with pytest.raises(ValueError, match=f"^env must give finite {kind}, got {value} after 30 steps$"):
+        train(recipe.build(0), steps=2000, folder=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("stderr", [None, "closed", "broken"])
+def test_without_anyone_who_reads_the_bar_training_goes_on(monkeypatch, stderr):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    streams = {None: None, "closed": io.StringIO(), "broken": Broken()}
+    if stderr == "closed":
+        streams[stderr].close()
+    monkeypatch.setattr(sys, "stderr", streams[stderr])
+    assert train(Toy(), steps=100)["n_steps"][-1] == 100
 
 
 @pytest.mark.parametrize("folder", [True, False])

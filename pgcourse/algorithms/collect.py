@@ -28,7 +28,7 @@ class Episode(NamedTuple):
 def reset(env: Environment, rng: np.random.Generator) -> np.ndarray:
     """Reset with a seed drawn from ``rng``, or runs with seeds k and k + 1 would share environments."""
     s, _ = env.reset(seed=int(rng.integers(2**30)))
-    return np.array(s)  # which the environment may overwrite
+    return checks.observed(np.array(s), 0)  # a copy, since the environment may overwrite it
 
 
 class Step(NamedTuple):
@@ -41,20 +41,23 @@ class Step(NamedTuple):
     final_observations: np.ndarray  # (M, ...): of the M episodes that ended, in order
 
 
-def step(env: Environment, a: np.ndarray) -> Step:
+def step(env: Environment, a: np.ndarray, n_steps: int) -> Step:
     """Take a step; what it returns is copied, since an environment may use its buffers again.
 
     Args:
         env: vector environment; ``Environment`` says what is asked of it.
         a: actions, shape (N, ...); K numbered ones count from 0, also where the environment's do not.
+        n_steps: taken before this one, for the message about a number that is not finite.
     """
     space = env.single_action_space
     first = space.start if isinstance(space, Discrete) else 0
     s, r, terminated, truncated, info = env.step(a + first if first else a)
     terminated, truncated = np.array(terminated), np.array(truncated)
     done = terminated | truncated
-    final = [np.array(s) for s in checks.final_observations(info, done)] if done.any() else []
-    return Step(np.array(s), np.array(r), terminated, truncated, np.array(final))
+    n_steps += len(a)
+    final = [*map(np.array, checks.final_observations(info, done))] if done.any() else []
+    s, r = checks.observed(np.array(s), n_steps), checks.rewarded(np.array(r), n_steps)
+    return Step(s, r, terminated, truncated, checks.observed(np.array(final), n_steps))
 
 
 def never_ends(n_steps: int) -> str:
@@ -118,7 +121,7 @@ def collect_episodes(
     n_finished = 0
     while n_finished < n_steps or partial.awaiting_first_done.any():
         a = np.array(policy.sample(partial.s, rng))
-        next_s, r, terminated, truncated, _ = step(env, a)
+        next_s, r, terminated, truncated, _ = step(env, a, partial.n_steps)
         for k, steps in enumerate(partial.steps):
             steps.append((partial.s[k], a[k], r[k]))
             if terminated[k] or truncated[k]:
@@ -196,7 +199,7 @@ def collect_rollout(
         state.begin(env, rng)
     state.interrupted = True  # until this call returns
     if rollout_length is None:
-        state.s = np.array(env.reset()[0])
+        state.s = checks.observed(np.array(env.reset()[0]), state.n_steps)
         state.returns[:] = 0
     states: list[np.ndarray] = [state.s]
     steps: list[tuple] = []
@@ -207,7 +210,7 @@ def collect_rollout(
         if rollout_length is None and len(steps) >= max_episode_length:
             raise ValueError(never_ends(max_episode_length))
         a = np.array(policy.sample(state.s, rng))
-        state.s, r, terminated, truncated, final_observations = step(env, a)
+        state.s, r, terminated, truncated, final_observations = step(env, a, state.n_steps)
         truncated = truncated & ~terminated
         state.returns += r
         for k, final in zip(np.flatnonzero(terminated | truncated), final_observations, strict=True):

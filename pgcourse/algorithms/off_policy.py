@@ -127,7 +127,7 @@ class OffPolicyAlgorithm(Resumable):
     def _step(self, a: np.ndarray, returns: list[float]) -> float:
         """Step all environments, store the transitions, collect finished returns; return the mean reward."""
         s = self._s
-        self._s, r, terminated, truncated, final_observations = step(self.env, a)
+        self._s, r, terminated, truncated, final_observations = step(self.env, a, self.n_steps)
         next_s, done = self._s, terminated | truncated
         self._returns += r
         if done.any():

@@ -47,7 +47,7 @@ def mujoco_without_screen(name: str) -> Iterator[None]:
         )
         yield
     except ImportError as error:
-        install = "pip install 'pgcourse[control]'"
+        install = 'pip install "pgcourse[control]"'  # in quotes that every shell takes
         if sys.version_info >= (3, 13):
             install += ", and pip install --no-deps dm-control"
         raise RuntimeError(f"{name} needs more than pgcourse itself: {install} ({error})") from error

@@ -12,6 +12,19 @@ from pgcourse.arrays import Bool, Float, Int
 MAX_EXPECTED_LENGTH = 1e12  # of an episode: with more steps, fewer than 4 of a float's 16 digits are left
 
 
+def in_double_precision(p: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
+    """Return a copy in double precision; divide what sums to 1 as well as float32 or float16 can by its sum.
+
+    The rounding errors would otherwise be taken for a mistake, or multiply over the steps of an episode.
+    """
+    p = np.asarray(p)
+    if p.dtype not in (np.float32, np.float16) or not p.ndim or not np.isfinite(p).all():
+        return np.array(p, float)
+    tolerance, p = p.shape[-1] * float(np.finfo(p.dtype).eps), p.astype(float)
+    total = p.sum(axis=-1, keepdims=True)
+    return np.where(abs(total - 1) <= tolerance, p / np.where(total, total, 1), p)
+
+
 def check_distributions(name: str, p: Float[np.ndarray, "*batch n"]) -> None:
     """Along the last axis, the array must hold probabilities that sum to 1."""
     if not np.isfinite(p).all() or (p < 0).any():
@@ -20,7 +33,7 @@ def check_distributions(name: str, p: Float[np.ndarray, "*batch n"]) -> None:
     if len(wrong := np.argwhere(abs(total - 1) > 1e-9)):
         at = tuple(wrong[0].tolist())
         where = f" for state {at[0]}, action {at[1]}" if at else ""
-        raise ValueError(f"{name} must sum to 1, got {total[at]:.6g}{where}")
+        raise ValueError(f"{name} must sum to 1, got {total[at]:.9g}{where}")
 
 
 def transition_matrix(

@@ -82,9 +82,8 @@ class MDP:
     observation: Int[np.ndarray, " S"] = cast("np.ndarray", None)
 
     def __post_init__(self) -> None:
-        P, r, initial_distribution = (
-            np.array(array, float) for array in (self.P, self.r, self.initial_distribution)
-        )
+        P, initial_distribution = map(markov.in_double_precision, (self.P, self.initial_distribution))
+        r = np.array(self.r, float)
         if P.ndim != 3 or P.shape[0] != P.shape[2] or 0 in P.shape:
             raise ValueError(f"P must have shape (S, K, S), got {P.shape}")
         n_states, n_actions, _ = P.shape

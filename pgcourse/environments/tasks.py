@@ -100,14 +100,14 @@ class Task:
 
     def _reset_vector_env(self, n_episodes: int, seed: int) -> tuple[np.ndarray, VectorEnv]:
         checks.whole(1, n_episodes=n_episodes)
-        checks.whole(0, seed=seed)
+        checks.seed(seed=seed)
         env = self.make_vector_env(n_episodes)
         s, _ = env.reset(seed=seed)
         return s, env
 
     def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:
         """Yield the frames of one episode; ``seed`` ≥ 0."""
-        checks.whole(0, seed=seed)
+        checks.seed(seed=seed)
         with without_screen():
             env = self._make_counted_env(render_mode="rgb_array")
             s, _ = env.reset(seed=seed)
@@ -292,12 +292,12 @@ class PongTask(Task):
     def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
         """Return the score difference of ``n_episodes`` ≥ 1 whole games; ``seed`` ≥ 0."""
         checks.whole(1, n_episodes=n_episodes)
-        checks.whole(0, seed=seed)
+        checks.seed(seed=seed)
         return pong.evaluate(act, n_episodes, seed=seed, game=self.name).astype(float)
 
     def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:
         """Yield the screens of one game, or of its first five minutes; ``seed`` ≥ 0."""
-        checks.whole(0, seed=seed)
+        checks.seed(seed=seed)
 
         def act_once(step: pong.PongStep) -> int:
             return int(act(step.x[None])[0])

@@ -66,6 +66,7 @@ def make_network(architecture: Architecture, role: str, env: VectorEnv, seed: in
     """Return the network of that role, such as "policy" or "critic", for an environment."""
     from pgcourse.networks import pixels, policies, values
 
+    checks.array_spaces(env)
     of_critic, of_twin = seed + 2**30, seed + 2**31  # seeds that no actor has
     n = sum(env.single_observation_space.shape or ())  # of vectors the length, of numbered states 0
     match architecture, role:

@@ -8,7 +8,7 @@ evaluated. The other columns are the algorithm's own metrics.
 from __future__ import annotations
 
 import math
-import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +31,18 @@ class Curve:
         self.rows: list[dict[str, float]] = []
         self.counters: dict[str, float] = {"n_updates": 0, "n_steps": 0, "n_episodes": 0, "seconds": 0.0}
         self._n_written = 0
+        self.checksum = 0  # CRC-32 of what is on disk
         self._metrics: list[dict[str, float]] = []  # of each update since the last row
         self._returns: list[float] = []  # of each episode since the last row
 
     @classmethod
-    def resumed(cls, folder: Path, counters: Mapping[str, float]) -> Curve:
+    def resumed(cls, folder: Path, counters: Mapping[str, float], checksum: int | None = None) -> Curve:
         """Return the curve as it was at a checkpoint. Later rows, of which the last may be torn, are dropped.
+
+        Args:
+            folder: of the file.
+            counters: as they were at the checkpoint.
+            checksum: the same; None if it is not known.
 
         Raises:
             ValueError: if the row of the checkpoint is missing, or a row before it is damaged.
@@ -48,9 +54,14 @@ class Curve:
         if not rows or _n_updates(rows[-1]) != counters["n_updates"]:
             missing = f"it has no row of update {counters['n_updates']}, where the last checkpoint is"
             raise ValueError(f"{path} is damaged: {missing}; delete {folder} to begin again")
-        checkpoints.atomic_write(path, "".join([header, *rows]).encode())
-        columns = read(path)
+        kept = "".join([header, *rows]).encode()
+        if checksum not in (None, zlib.crc32(kept)):
+            changed = "its rows are not those that the last checkpoint belongs to"
+            raise ValueError(f"{path} is damaged: {changed}; delete {folder} to begin again")
+        columns = parse(path, kept)
+        checkpoints.atomic_write(path, kept)
         curve = cls()
+        curve.checksum = zlib.crc32(kept)
         curve.path, curve.counters, curve._n_written = path, dict(counters), len(rows)
         table = zip(*(column.tolist() for column in columns.values()), strict=True)
         curve.rows = [dict(zip(columns, row, strict=True)) for row in table]
@@ -91,19 +102,21 @@ class Curve:
         lines = [] if self._n_written else [",".join(names)]
         for row in self.rows[self._n_written :]:
             lines.append(",".join(_cell(row.get(name, math.nan)) for name in names))
+        text = "\n".join(lines) + "\n"
         try:
             with self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write("\n".join(lines) + "\n")
+                file.write(text)
         except OSError as error:
             reason = f"{error.strerror}; rows up to the last checkpoint are complete"
             raise OSError(error.errno, reason, str(self.path)) from error
         self._n_written = len(self.rows)
+        self.checksum = zlib.crc32(text.encode(), self.checksum)
 
     def flush(self) -> None:
         """Make sure that all rows are on the disk."""
         if self.path:
             with self.path.open("rb+") as file:
-                os.fsync(file.fileno())
+                checkpoints.flush(file.fileno())
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the curve as ``read`` does."""
@@ -132,8 +145,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if the file is damaged.
     """
+    return parse(path, path.read_bytes())
+
+
+def parse(path: Path, data: bytes) -> dict[str, np.ndarray]:
+    """Return what ``read`` does of a file that holds this."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode()
         names, *rows = [line.split(",") for line in text.splitlines()] or [[]]
         if not {"n_steps", "eval_return"} <= set(names):
             raise ValueError("its first line does not name the columns")

@@ -181,8 +181,8 @@ def get(name: str) -> Recipe:
 
 
 def actor(policy: Player, seed: int, *, greedy: bool = False) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from observations to actions, whose draws depend on the seed alone, at least 0."""
-    checks.at_least(0, seed=seed)
+    """Return a function from observations to actions, whose draws depend on the seed alone."""
+    checks.seed(seed=seed)
     return policy.greedy if greedy else functools.partial(policy.sample, rng=np.random.default_rng([seed, 1]))
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import os
-import shlex
+import pickle
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from pgcourse import checks
-from pgcourse.experiments import checkpoints, recipes
+from pgcourse.experiments import checkpoints, recipes, records
 from pgcourse.experiments.curves import mean, read
 from pgcourse.experiments.records import Record, find, provenance
 from pgcourse.experiments.settings import format_value
@@ -66,10 +64,10 @@ def run(
     """Run a recipe for every seed and every combination of settings, and return the records, in that order.
 
     Finished runs are not repeated, and stopped runs are continued: after an interruption the same call does
-    the rest.
+    the rest. Before the first run begins, an algorithm is built with every combination of settings.
 
     Args:
-        recipe: its name.
+        recipe: its name. A recipe that a script or notebook registers is sent to other processes.
         seeds: how many, 0, 1, …; or a list of them, from 0.
         settings: overrides of the recipe's settings, each a value (a tuple for several layers) or a list of
             values. Lists span a grid.
@@ -84,7 +82,8 @@ def run(
         progress: whether to show a bar with the mean training return and the time left.
 
     Raises:
-        ValueError: also if there is no such recipe or setting, or the folder holds a run with another budget.
+        ValueError: also if there is no such recipe or setting, if the algorithm does not take a value, or the
+            folder holds a run with another budget.
         RuntimeError: if some of the runs failed, after all others have finished.
         OSError: if the folder cannot be written, or the scheduler cannot be reached.
     """
@@ -97,6 +96,7 @@ def run(
     seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
     if not seeds or not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds):
         raise ValueError(f"seeds must be at least 1, or a list of whole numbers from 0, got {seeds}")
+    checks.seed(seeds=max(seeds))
     grid = {name: value if isinstance(value, list) else [value] for name, value in (settings or {}).items()}
     specs = []
     for values in itertools.product(*grid.values()):
@@ -105,7 +105,7 @@ def run(
         overrides = {name: complete[name] for name in changed}
         specs += [RunSpec(recipe, seed, overrides, budget, interval) for seed in seeds]
     runs = {spec.folder(Path(folder)): spec for spec in specs}
-    return _run_all(runs, save_policies, n_eval_episodes, n_jobs, scheduler, progress)
+    return _run_all(runs, save_policies, n_eval_episodes, n_jobs, scheduler, progress, build_first=True)
 
 
 def resume(
@@ -123,6 +123,7 @@ def resume(
     """
     runs = {}
     for record in find(folder):
+        _ = record.recipe  # which must be known here
         budget, interval = Budget(*record.metadata["budget"]), record.metadata["checkpoint_interval"]
         runs[record.folder] = RunSpec(record.name, record.seed, record.overrides, budget, interval)
     if not runs:
@@ -130,10 +131,21 @@ def resume(
     return _run_all(runs, save_policies, n_eval_episodes, n_jobs, scheduler, progress)
 
 
-def _run_all(runs: dict[Path, RunSpec], save_policies, n_eval_episodes, n_jobs, scheduler, progress):
+def _run_all(
+    runs: dict[Path, RunSpec],
+    save_policies,
+    n_eval_episodes,
+    n_jobs,
+    scheduler,
+    progress,
+    build_first=False,
+):
     checks.whole(1, n_jobs=n_jobs, n_eval_episodes=n_eval_episodes)
     attempt = functools.partial(_attempt, save_policies=save_policies, n_eval_episodes=n_eval_episodes)
     todo = {folder: spec for folder, spec in runs.items() if "result" not in _metadata(folder, spec)}
+    if build_first:  # a value that is refused is known before hours of other runs
+        for spec in {str(spec.overrides): spec for spec in todo.values()}.values():
+            recipes.get(spec.recipe).build(spec.seed, **spec.overrides).env.close()
     for folder in runs:
         if folder in todo:
             _announce(folder, todo[folder])
@@ -149,19 +161,19 @@ def _run_all(runs: dict[Path, RunSpec], save_policies, n_eval_episodes, n_jobs, 
                     _on_cluster(attempt, todo, scheduler) if scheduler else _on_cores(attempt, todo, n_jobs)
                 )
         else:
-            failures = [attempt(folder, spec, progress=progress) for folder, spec in todo.items()]
+            failures = [attempt(*arguments, progress=progress) for arguments in _arguments(todo)]
     except KeyboardInterrupt as stop:
         reason = str(stop).strip() or "stopped"
-        command = f"pgcourse resume {shlex.quote(os.path.commonpath(runs))}"
+        command = records.resume_command(os.path.commonpath(runs))
         raise KeyboardInterrupt(f"{reason}. Continue with the same call, or with: {command}") from None
     failed = [f"{folder}: {failure}" for folder, failure in zip(todo, failures, strict=True) if failure]
     if failed:
         title = [f"{len(failed)} of {len(runs)} runs failed:"] if len(runs) > 1 else []
         raise RuntimeError("\n".join(title + failed))
-    records = [Record(folder) for folder in runs]
-    if lost := [record for record in records if not record.finished]:
+    done = [Record(folder) for folder in runs]
+    if lost := [record for record in done if not record.finished]:
         raise RuntimeError(f"{lost[0].folder} has not finished here; all workers must share the folder")
-    return records
+    return done
 
 
 def _announce(folder: Path, spec: RunSpec) -> None:
@@ -170,11 +182,15 @@ def _announce(folder: Path, spec: RunSpec) -> None:
     tempfile.TemporaryFile(dir=folder).close()
     with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):  # else another process runs it
         if not (folder / "run.json").exists():
-            _write_json(folder / "run.json", _metadata(folder, spec))
+            records.write(folder, _metadata(folder, spec))
 
 
-def _attempt(folder: Path, spec: RunSpec, **options) -> str | None:
-    """Do one run and return its error, if any, because the other runs shall continue."""
+def _attempt(folder: Path, spec: RunSpec, recipe: recipes.Recipe, **options) -> str | None:
+    """Do one run and return its error, if any, because the other runs shall continue.
+
+    The recipe comes along, because another process may not have registered it, or not as it is now.
+    """
+    recipes.RECIPES[recipe.name] = recipe
     try:
         _run_one(folder, spec, **options)
     except (ValueError, ArithmeticError, OSError, RuntimeError) as error:  # the last are PyTorch's
@@ -184,21 +200,15 @@ def _attempt(folder: Path, spec: RunSpec, **options) -> str | None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process work in a folder while others wait. The system frees the lock when its holder dies."""
+    """Let one process work in a folder while others wait, and remove the lock of a finished run."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        warnings.warn(f"another process is working in {folder}; waiting for it", stacklevel=2)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        if (folder / "run.json").exists() and Record(folder).finished:
-            with contextlib.suppress(OSError):  # Windows keeps open files; a waiting process sees the result
-                (folder / ".lock").unlink()
-        lock.release()
+    with checkpoints.locked(folder):
+        try:
+            yield
+        finally:
+            if (folder / "run.json").exists() and Record(folder).finished:
+                with contextlib.suppress(OSError):  # Windows keeps open files; who waits sees the result
+                    (folder / ".lock").unlink()
 
 
 def _run_one(folder: Path, spec: RunSpec, *, save_policies, n_eval_episodes, progress=False) -> None:
@@ -211,7 +221,7 @@ def _run_one(folder: Path, spec: RunSpec, *, save_policies, n_eval_episodes, pro
             return
         algorithm = recipe.build(spec.seed, **spec.overrides)
         metadata["sessions"].append({"began": datetime.now(UTC).isoformat(timespec="seconds")} | provenance())
-        _write_json(folder / "run.json", metadata)
+        records.write(folder, metadata)
 
         def evaluate(policy, n_updates):
             if save_policies:
@@ -238,7 +248,7 @@ def _run_one(folder: Path, spec: RunSpec, *, save_policies, n_eval_episodes, pro
             "returns": returns.tolist(),
             "greedy_returns": greedy_returns.tolist(),
         }
-        _write_json(folder / "run.json", metadata)
+        records.write(folder, metadata)
         checkpoints.clear(folder)
 
 
@@ -256,11 +266,6 @@ def _metadata(folder: Path, spec: RunSpec) -> dict:
     return metadata
 
 
-def _write_json(path: Path, metadata: dict) -> None:
-    text = json.dumps(metadata, indent=1, ensure_ascii=False, default=lambda number: number.item())  # NumPy's
-    checkpoints.atomic_write(path, f"{text}\n".encode())
-
-
 def _evaluation_seed(seed: int, n_updates: int) -> int:
     """Return a seed that neither training nor another evaluation has."""
     return int(np.random.SeedSequence([seed, n_updates + 1]).generate_state(1)[0] // 4)
@@ -275,9 +280,13 @@ def _on_cores(attempt: Callable, runs: dict[Path, RunSpec], n_jobs: int) -> list
 
     with joblib.parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
         try:  # batch_size=1: after some quick runs joblib would give several to one worker
-            tasks = (joblib.delayed(attempt)(folder.resolve(), spec) for folder, spec in runs.items())
+            tasks = (joblib.delayed(attempt)(*arguments) for arguments in _arguments(_resolved(runs)))
             return joblib.Parallel(batch_size=1)(tasks)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise RuntimeError(_not_sent(error)) from error
         except BrokenProcessPool as error:
+            if "serialize" in str(error):
+                raise RuntimeError(_not_sent(error.__cause__ or error)) from error
             reason = "a worker process was killed, perhaps for lack of memory"
             raise RuntimeError(f"{reason}; the same call does the rest") from error
         except BaseException:  # Ctrl-C shall not wait for the workers, whose checkpoints survive
@@ -297,11 +306,28 @@ def _on_cluster(attempt: Callable, runs: dict[Path, RunSpec], scheduler: str) ->
             return future.result()
         except (CancelledError, KilledWorker) as error:
             return str(error)
+        except (ImportError, AttributeError) as error:  # the worker has not what the recipe is made of
+            return _not_sent(error)
 
     with Client(scheduler, timeout="10s") as client:
         client.wait_for_workers(1, timeout=10)
-        folders = [folder.resolve() for folder in runs]
-        return [failure(future) for future in client.map(attempt, folders, list(runs.values()), pure=False)]
+        futures = client.map(attempt, *zip(*_arguments(_resolved(runs)), strict=True), pure=False)
+        return [failure(future) for future in futures]
+
+
+def _resolved(runs: dict[Path, RunSpec]) -> dict[Path, RunSpec]:
+    """Return the runs with folders that mean the same in a process with another working directory."""
+    return {folder.resolve(): spec for folder, spec in runs.items()}
+
+
+def _arguments(runs: dict[Path, RunSpec]) -> list[tuple[Path, RunSpec, recipes.Recipe]]:
+    """Return the arguments of each attempt."""
+    return [(folder, spec, recipes.get(spec.recipe)) for folder, spec in runs.items()]
+
+
+def _not_sent(error: BaseException) -> str:
+    advice = "define its classes and functions in a module that they can import, or use n_jobs=1"
+    return f"the recipe cannot be sent to the processes that do the runs: {error}; {advice}"
 
 
 @contextlib.contextmanager

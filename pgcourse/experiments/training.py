@@ -9,18 +9,22 @@ evaluated, ``eval_interval``, is not.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pgcourse import checks
 from pgcourse.experiments import checkpoints
 from pgcourse.experiments.curves import Curve, mean
+from pgcourse.experiments.settings import fields_of
 
 if TYPE_CHECKING:
     from pgcourse.algorithms.protocols import Algorithm, Player
@@ -77,26 +81,44 @@ def train(
             warning.
         eval_interval: steps between two evaluations, at least 1; None evaluates at every checkpoint. Training
             does not depend on it.
-        folder: for ``curve.csv`` and checkpoints. If it holds checkpoints, training continues from the last.
-            With None nothing is written.
+        folder: for ``curve.csv`` and checkpoints, where one process works at a time. If it holds checkpoints,
+            training continues from the last. With None nothing is written.
         progress: whether to show a bar with the mean training return and the time left.
 
     Returns:
         The columns of the curve, as ``curves`` describes them, each of shape (n_rows,).
 
     Raises:
-        ValueError: also if a checkpoint is damaged or belongs to another algorithm.
+        ValueError: also if the folder holds training with other settings, if a checkpoint is damaged or
+            belongs to another algorithm, or if the algorithm's state cannot be saved.
         FloatingPointError: if a number of an update is not finite.
         OSError: if the folder cannot be written. The last checkpoint stays complete, as it does after Ctrl-C.
     """
-    from pgcourse.networks.mlp import single_thread
-
     budget = Budget.from_kwargs(steps=steps, episodes=episodes, minutes=minutes)
     checks.at_least(1, checkpoint_interval=checkpoint_interval, eval_interval=eval_interval)
     eval_interval = checkpoint_interval if eval_interval is None else eval_interval
-    if folder is not None:
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder is None:
+        return _train(algorithm, budget, evaluate, checkpoint_interval, eval_interval, None, progress)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with checkpoints.locked(folder):
+        checkpoints.pickled(algorithm.state_dict())  # what cannot be saved is known here, not hours later
+        settings = settings_of(algorithm) | {"checkpoint_interval": _as_json(checkpoint_interval)}
+        checkpoints.check_settings(folder, settings)
+        return _train(algorithm, budget, evaluate, checkpoint_interval, eval_interval, folder, progress)
+
+
+def _train(
+    algorithm: Algorithm,
+    budget: Budget,
+    evaluate: Callable[[Player, int], np.ndarray] | None,
+    checkpoint_interval: int,
+    eval_interval: int,
+    folder: Path | None,
+    progress: bool,
+) -> dict[str, np.ndarray]:
+    from pgcourse.networks.mlp import single_thread
+
     curve = _resume(algorithm, folder) if folder and checkpoints.latest(folder) else Curve(folder)
 
     def mean_return() -> float:
@@ -123,12 +145,13 @@ def train(
                 curve.append_row()
             if checkpoint_due:
                 if curve.counters["n_episodes"] == n_episodes and not warned:
-                    warnings.warn(_no_episode(checkpoint_interval, n_steps), stacklevel=2)
+                    warnings.warn(_no_episode(checkpoint_interval, n_steps), stacklevel=3)
                     warned = True
                 n_episodes = curve.counters["n_episodes"]
-                state = {"algorithm": algorithm.state_dict(), "counters": curve.counters}
+                state: dict[str, Any] = {"algorithm": algorithm.state_dict(), "counters": curve.counters}
                 if folder:
                     curve.flush()
+                    state["curve"] = curve.checksum
                     checkpoints.add(folder, int(curve.counters["n_updates"]), state)
                 algorithm.load_state_dict(state["algorithm"])  # continue as if resumed
             bar.show(budget.spent(curve.counters), [row["return"] for row in curve.rows[-3:]])
@@ -157,7 +180,32 @@ def _resume(algorithm: Algorithm, folder: Path) -> Curve:
         algorithm.load_state_dict(state["algorithm"])
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this algorithm: {error}") from error
-    return Curve.resumed(folder, state["counters"])
+    return Curve.resumed(folder, state["counters"], state.get("curve"))
+
+
+def settings_of(algorithm: Algorithm) -> dict[str, object]:
+    """Return what tells one training from another, as JSON has it: algorithm, config, seed, environment."""
+    rng, spec = getattr(algorithm, "_rng", None), getattr(getattr(algorithm, "env", None), "spec", None)
+    settings = {"algorithm": type(algorithm).__name__, "env": getattr(spec, "id", None)}
+    settings |= {"n_envs": getattr(getattr(algorithm, "env", None), "num_envs", None)}
+    settings |= {"seed": _as_json(rng.bit_generator.seed_seq.entropy) if rng else None}
+    config = getattr(algorithm, "config", None)
+    of_config = fields_of(config) if dataclasses.is_dataclass(config) else {}
+    return settings | {name: _as_json(value) for name, value in of_config.items()}
+
+
+def _as_json(value: Any) -> object:
+    """Return a setting as JSON has it: a function by its name, which is the same in every process."""
+    match value:
+        case functools.partial():
+            return [_as_json(value.func), *map(_as_json, value.args), *map(_as_json, value.keywords.values())]
+        case np.generic() | np.ndarray():
+            return value.tolist()
+        case list() | tuple():
+            return [*map(_as_json, value)]
+        case None | bool() | int() | float() | str():
+            return value
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 @contextlib.contextmanager
@@ -176,19 +224,36 @@ def explain_interruption(curve: Curve, folder: Path | None) -> Iterator[None]:
         raise KeyboardInterrupt(f"stopped at step {curve.counters['n_steps']:,}; {left()}") from None
 
 
+class _Stderr:
+    """Standard error, where a pipe or terminal that is closed is no reason to stop training."""
+
+    def write(self, text: str) -> None:
+        """Write a text, if anything still takes it."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a closed file
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
 class ProgressBar:
     """A progress bar over a budget, for one run or several."""
 
     def __init__(self, budget: Budget, visible: bool, n_runs: int = 1):
         self._tqdm = None
-        if visible:
+        if visible and sys.stderr is not None:  # a program without a console has none
             from tqdm import tqdm
 
             number = ",.3g" if budget.unit == "minutes" else ",.0f"
             amounts = f"{{n:{number}}} of {{total:{number}}} {{unit}}"
             layout = f"{{l_bar}}{{bar}}| {amounts} [{{elapsed}}, {{remaining}} left{{postfix}}]"
             total = budget.amount * n_runs
-            self._tqdm = tqdm(total=total, unit=budget.unit, bar_format=layout, dynamic_ncols=True)
+            options = {"unit": budget.unit, "bar_format": layout, "dynamic_ncols": True}
+            self._tqdm = tqdm(total=total, file=_Stderr(), **options)
 
     def __enter__(self) -> ProgressBar:
         return self

@@ -62,6 +62,7 @@ def reward_to_go(r: Steps, gamma: float = 1.0, *, discount_from_start: bool = Fa
 
     r = checks.floats("r", r)
     checks.fraction(gamma=gamma)
+    gamma = float(gamma)
     # The recursion is a linear filter that runs backwards in time.
     backwards = lfilter([1.0], [1.0, -gamma], r[..., ::-1]) if r.size else r
     G = backwards[..., ::-1].astype(r.dtype)
@@ -70,6 +71,8 @@ def reward_to_go(r: Steps, gamma: float = 1.0, *, discount_from_start: bool = Fa
 
 def pad_episodes(episodes: Iterable[Float[np.ndarray, " T"]]) -> tuple[Steps, Mask]:
     """Return float arrays of shape (T,) as one of shape (N, longest T), padded with zeros, and its mask."""
+    if not isinstance(episodes, Iterable) or (isinstance(episodes, np.ndarray) and not episodes.ndim):
+        raise ValueError(f"episodes must be several arrays of shape (T,), got {episodes!r:.80}")
     episodes = [checks.floats("episodes", e) for e in episodes]
     if wrong := [e.shape for e in episodes if e.ndim != 1]:
         raise ValueError(f"episodes must be arrays of shape (T,), got one of shape {wrong[0]}")
@@ -109,6 +112,7 @@ def ema_baseline(b: float, G: Steps, mask: Mask | None = None, *, step_size: flo
         G, mask: as for ``batch_mean_baseline``.
         step_size: ρ, 0 < ρ ≤ 1.
     """
+    checks.real(b=b, step_size=step_size)
     if not 0 < step_size <= 1:
         raise ValueError(f"step_size must be in (0, 1], got {step_size}")
     checks.finite(b=b)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Statistic = Callable[..., float | np.ndarray]
 
 
+MAX_COUNT = 1_000_000  # of resamples, and of points of a band
+MAX_RESAMPLED = 4_000_000  # numbers in memory at once, where they need not be there all
+
+
 class Interval(NamedTuple):
     """An estimate and its confidence interval."""
 
@@ -101,11 +105,15 @@ def probability_of_improvement(
         x, y: results of the two on the same task, shapes (n,) and (m,), at least two runs each; finite.
         level, n_resamples, seed: as for ``bootstrap_interval``.
     """
+    from scipy.stats import rankdata
+
     x, y = _runs("x", x), _runs("y", y)
 
     def win_rate(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        difference = np.moveaxis(x, axis, -1)[..., :, None] - np.moveaxis(y, axis, -1)[..., None, :]
-        return ((np.sign(difference) + 1) / 2).mean(axis=(-1, -2))
+        n, m = x.shape[axis], y.shape[axis]  # ranks need n + m numbers a resample, pairs would need n·m
+        ranks = rankdata(np.concatenate([x, y], axis), axis=axis)
+        rank_sum = np.take(ranks, range(n), axis).sum(axis)
+        return (rank_sum - n * (n + 1) / 2) / (n * m)
 
     return Interval(float(win_rate(x, y, -1)), *_bootstrap([x, y], win_rate, level, n_resamples, seed))
 
@@ -122,17 +130,26 @@ def bootstrap_band(
         n_points: number of evenly spaced steps, from where the last curve begins to where the first ends.
         level, n_resamples, seed: as for ``bootstrap_interval``.
     """
+    checks.real(n_points=n_points)
+    checks.whole(2, n_points=n_points)
+    checks.at_most(MAX_COUNT, n_points=n_points)
+    try:
+        curves = [(steps, values) for steps, values in curves]
+    except (TypeError, ValueError):
+        raise ValueError(f"curves must be pairs of steps and values, got {curves!r:.80}") from None
     if len(curves) < 2:
         raise ValueError(f"curves must be of at least 2 runs, got {len(curves)}")
     curves = [(_finite("curves", steps), _finite("curves", values)) for steps, values in curves]
     for x, y in curves:
         checks.same_shape(steps=x, values=y)
+        if x.ndim != 1:
+            raise ValueError(f"curves must have shape (n_points,) each, got {x.shape}")
         if (np.diff(x) <= 0).any():
             raise ValueError(f"curves must have ascending steps, got {x}")
     first, last = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     if not first < last:
         raise ValueError(f"curves must overlap, got one from {first:,.0f} on and one up to {last:,.0f}")
-    steps = np.linspace(first, last, n_points)
+    steps = np.linspace(first, last, int(n_points))
     values = np.array([np.interp(steps, x, y) for x, y in curves])
     low, high = _bootstrap([values.T], iqm, level, n_resamples, seed)
     return Band(steps, np.asarray(iqm(values, axis=0)), low, high)
@@ -142,16 +159,22 @@ def _bootstrap(samples: list, statistic: Statistic, level: float, n_resamples: i
     """Return low and high of ``statistic(*samples, axis=-1)``; each sample is resampled separately."""
     from scipy.stats import bootstrap
 
+    checks.real(level=level)
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
+    checks.real(n_resamples=n_resamples, seed=seed)
     checks.whole(1, n_resamples=n_resamples)
-    options = {"n_resamples": n_resamples, "confidence_level": level, "method": "percentile", "axis": -1}
-    rng = np.random.default_rng(seed)
+    checks.at_most(MAX_COUNT, n_resamples=n_resamples)
+    checks.seed(seed=seed)
+    options = {"n_resamples": int(n_resamples), "confidence_level": level, "method": "percentile", "axis": -1}
+    if len(samples) == 1:  # a part at a time; of several samples that would change the order of the draws
+        options["batch"] = max(1, MAX_RESAMPLED // samples[0].size)
+    rng = np.random.default_rng(int(seed))
     return bootstrap(samples, statistic, vectorized=True, rng=rng, **options).confidence_interval
 
 
 def _finite(name: str, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    values = np.asarray(values, float)
+    values = np.asarray(checks.numbers(name, values), float)
     if not values.size:
         raise ValueError(f"{name} must hold at least one number, got none")
     checks.finite(**{name: values})
@@ -159,6 +182,7 @@ def _finite(name: str, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, ".
 
 
 def _runs(name: str, values: Results) -> Results:
-    if np.ndim(values) != 1 or len(values) < 2:
-        raise ValueError(f"{name} must have shape (n_runs,) with at least 2 runs, got {np.shape(values)}")
-    return _finite(name, values)
+    array = checks.numbers(name, values)
+    if array.ndim != 1 or len(array) < 2:
+        raise ValueError(f"{name} must have shape (n_runs,) with at least 2 runs, got {array.shape}")
+    return _finite(name, array)

@@ -86,6 +86,7 @@ def n_step_advantage(delta: Steps, n: int, gamma: float = 1.0, *, done: Mask | N
     Slides 58–59; Sutton & Barto (2018), equation 7.1 and exercise 7.1.
     """
     delta = checks.floats("delta", delta)
+    checks.real(n=n)
     checks.whole(1, n=n)
     checks.fraction(gamma=gamma)
     goes_on = ~checks.booleans(delta.shape, default=False, done=done)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Frame = UInt8[np.ndarray, "H W 3"]
 
+UNSEEN = ("dummy", "offscreen")  # SDL's drivers without a screen, of which it takes one if no other works
+
 
 def encode_mp4(frames: Iterable[Frame], *, fps: float = 30) -> bytes:
     """Return a video, H.264 in mp4, of one or more frames of one shape (H, W, 3), uint8, H and W even."""
@@ -73,6 +75,14 @@ def show(frames: Iterable[Frame], caption: str, *, fps: float = 30) -> HTML:
     )
 
 
+def _screen_name() -> str:
+    names = ("WAYLAND_DISPLAY", "DISPLAY")
+    return (
+        " or ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
+        or "of this system"
+    )
+
+
 def play_in_window(frames: Iterable[Frame], title: str, *, fps: float = 30) -> None:
     """Play frames in a window until they end, Escape is pressed or the window is closed.
 
@@ -82,7 +92,7 @@ def play_in_window(frames: Iterable[Frame], title: str, *, fps: float = 30) -> N
         fps: frames per second.
 
     Raises:
-        RuntimeError: if no window can be opened.
+        RuntimeError: if no window can be opened, also where the environment names a screen that is gone.
     """
     if not has_screen() and "SDL_VIDEODRIVER" not in os.environ:
         raise RuntimeError("no window can be opened because there is no screen; write a video file instead")
@@ -91,6 +101,8 @@ def play_in_window(frames: Iterable[Frame], title: str, *, fps: float = 30) -> N
 
     try:
         pygame.display.init()
+        if (driver := pygame.display.get_driver()) in UNSEEN and driver != os.environ.get("SDL_VIDEODRIVER"):
+            raise pygame.error(f"the screen {_screen_name()} does not answer")
         clock, surface = pygame.time.Clock(), None
         for frame in frames:
             picture = pygame.surfarray.make_surface(frame.swapaxes(0, 1))

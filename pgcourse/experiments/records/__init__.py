@@ -3,14 +3,20 @@
 A run is a folder. ``run.json`` holds recipe, seed, settings, budget, versions, machine and result,
 ``curve.csv`` the learning curve. A finished run has ``policy.safetensors`` (half precision), and perhaps
 policies saved during training; an unfinished one has checkpoints. The book's runs lie beside this file.
+
+Digests tell a file that was damaged from what was recorded: ``run.json`` holds its own and the curve's,
+weights hold theirs. Records of earlier versions have none.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+import shlex
 import subprocess
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -20,7 +26,7 @@ import numpy as np
 
 from pgcourse import checks
 from pgcourse.arrays import Float
-from pgcourse.experiments import curves, recipes
+from pgcourse.experiments import checkpoints, curves, recipes
 from pgcourse.experiments.settings import format_value
 from pgcourse.maths.rounding import is_rounding_error
 from pgcourse.maths.statistics import Band, bootstrap_band
@@ -62,11 +68,13 @@ class Record:
         path = self.folder / "run.json"
         try:
             self.metadata = json.loads(path.read_text(encoding="utf-8"))
-            keys = ("recipe", "seed", "overrides", "settings", "budget", "checkpoint_interval")
-            self.name, self.seed, self.overrides, *_ = (self.metadata[key] for key in keys)
+            _check_metadata(self.metadata)
+            self.name, self.seed, self.overrides = (
+                self.metadata[key] for key in ("recipe", "seed", "overrides")
+            )
         except FileNotFoundError:
             raise ValueError(f"folder must hold a run, got {folder}, where there is no run.json") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
     def __repr__(self) -> str:
@@ -76,6 +84,19 @@ class Record:
     def label(self) -> str:
         """The recipe and the overrides."""
         return _label(self.name, self.overrides)
+
+    @property
+    def recipe(self) -> recipes.Recipe:
+        """The recipe as it is now.
+
+        Raises:
+            ValueError: if there is none of that name here.
+        """
+        try:
+            return recipes.get(self.name)
+        except ValueError as error:
+            advice = "if a script or notebook registers it, work with its runs there"
+            raise ValueError(f"{error}. {self.folder} holds a run of it: {advice}") from None
 
     @property
     def finished(self) -> bool:
@@ -94,11 +115,17 @@ class Record:
 
     def _result(self, key: str) -> np.ndarray:
         if not self.finished:
-            advice = f"continue it with: pgcourse resume {self.folder}"
+            advice = f"continue it with: {resume_command(self.folder)}"
             raise ValueError(f"{self.folder} holds a run that has not finished; {advice}")
         if key not in self.metadata["result"]:
             raise ValueError(f"{self.folder / 'run.json'} holds no {key} in its result")
         return np.array(self.metadata["result"][key], float)
+
+    @property
+    def identity(self) -> tuple:
+        """What runs that differ only by their seed have in common: label, settings, budget, interval."""
+        settings = json.dumps(self.metadata["settings"], sort_keys=True)
+        return self.label, settings, *self.metadata["budget"], self.metadata["checkpoint_interval"]
 
     @property
     def mean_return(self) -> float:
@@ -106,8 +133,16 @@ class Record:
         return float(self.returns.mean())
 
     def curve(self) -> dict[str, Float[np.ndarray, " n_rows"]]:
-        """Return the columns of the learning curve, each of shape (n_rows,), NaN where a cell is empty."""
-        return curves.read(self.folder / "curve.csv")
+        """Return the columns of the learning curve, each of shape (n_rows,), NaN where a cell is empty.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        path = self.folder / "curve.csv"
+        data, digests = path.read_bytes(), self.metadata.get("digests", {})
+        if digests.get("curve.csv") not in (None, checkpoints.sha256(data)):
+            raise ValueError(f"{path} is damaged: its digest is not the one in run.json")
+        return curves.parse(path, data)
 
     def evaluations(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Return the steps at which the policy was evaluated, and its mean returns in fresh episodes."""
@@ -125,20 +160,18 @@ class Record:
         Raises:
             ValueError: also if the weights are damaged, or do not fit the recipe's network.
         """
-        from pgcourse.experiments.checkpoints import load_weights
-
         if n_steps is not None and n_steps not in (saved := self.policy_steps()):
             raise ValueError(f"n_steps must be one of {saved}, where the policy was saved, got {n_steps}")
         one = {"n_envs": 1}  # the policy is the same for any number of environments
-        algorithm = recipes.get(self.name).build(self.seed, **self.overrides | one)
+        algorithm = self.recipe.build(self.seed, **self.overrides | one)
         algorithm.env.close()
         name = "policy" if n_steps is None else f"policy-{n_steps:09d}"
-        load_weights(self.folder / f"{name}.safetensors", algorithm.policy)
+        checkpoints.load_weights(self.folder / f"{name}.safetensors", algorithm.policy)
         return algorithm.policy
 
     def changed_settings(self) -> list[str]:
         """Return which settings of the recipe have changed since the recording, and how."""
-        recipe = recipes.get(self.name)
+        recipe = self.recipe
         overrides = {name: value for name, value in self.overrides.items() if name in recipe.defaults}
         then, now = self.metadata["settings"], recipe.settings(**overrides)
         changed = [name for name in sorted(now | then) if now.get(name) != then.get(name)]
@@ -162,7 +195,7 @@ class Record:
 
         checks.whole(2, n_episodes=n_episodes)
         recorded = self.returns
-        replayed = recipes.get(self.name).evaluate(self.policy(), n_episodes, seed)
+        replayed = self.recipe.evaluate(self.policy(), n_episodes, seed)
         difference = replayed.mean() - self.mean_return
         freedom = len(replayed) + len(recorded) - 2
         squares = sum(((x - x.mean()) ** 2).sum() for x in (replayed, recorded))
@@ -178,8 +211,19 @@ class Record:
 
 
 def find(folder: str | Path = RECORDS_DIR) -> Iterator[Record]:
-    """Yield every run in a folder and its subfolders, in order of recipe, settings and seed."""
-    found = [Record(path.parent) for path in Path(folder).rglob("run.json")]
+    """Yield every run in a folder and its subfolders, in order of recipe, settings and seed.
+
+    Links are followed, and what several of them lead to is found once.
+    """
+    found, visited = [], set()
+    for path, subfolders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(path)) in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders.sort(key=lambda name: (os.path.islink(os.path.join(path, name)), name))
+        if "run.json" in files:
+            found.append(Record(path))
     yield from sorted(found, key=lambda record: (record.label, record.seed))
 
 
@@ -192,12 +236,18 @@ def load(name: str, folder: str | Path = RECORDS_DIR, **overrides: object) -> li
         **overrides: settings that differ from the recipe's.
 
     Raises:
-        ValueError: if there are none; the message names those there are.
+        ValueError: if there are none; the message names those there are. Also if some have another budget or
+            other settings than the rest.
     """
     overrides = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
     finished = [record for record in find(folder) if record.finished]
     if found := [record for record in finished if record.name == name and record.overrides == overrides]:
-        return found
+        groups = pool(found)
+        if len(groups) > 1:
+            raise ValueError(
+                f"{folder} holds runs that are not alike: {', '.join(groups)}; choose a subfolder"
+            )
+        return next(iter(groups.values()))
     others = ", ".join(sorted({record.label for record in finished})) or "none"
     raise ValueError(f"there is no record of {_label(name, overrides)} in {folder}; there are {others}")
 
@@ -207,15 +257,91 @@ def _label(name: str, overrides: Mapping[str, object]) -> str:
     return " ".join([name, *texts])
 
 
-def bands(records: Iterable[Record]) -> dict[str, Band]:
-    """Return for each label the band of its evaluations, which has no width if there is only one run."""
-    runs: dict[str, list] = {}
+def pool(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return the runs that differ only by their seed together, in their order, one for each seed.
+
+    The keys are labels; where runs of one label differ in budget or settings, these too. A second run of a
+    seed, such as a copy, is left out with a warning.
+    """
+    groups: dict[tuple, dict[int, Record]] = {}
     for record in records:
-        runs.setdefault(record.label, []).append(record.evaluations())
+        runs = groups.setdefault(record.identity, {})
+        if (first := runs.setdefault(record.seed, record)) is not record:
+            same = "has the same recipe, settings, budget and seed"
+            warnings.warn(f"left out {record.folder}: {first.folder} {same}", stacklevel=2)
+    by_label: dict[str, list[list[Record]]] = {}
+    for runs in groups.values():
+        by_label.setdefault(next(iter(runs.values())).label, []).append(list(runs.values()))
+    return {
+        label if len(alike) == 1 else f"{label} ({difference})": runs
+        for label, alike in by_label.items()
+        for runs, difference in zip(alike, _differences([runs[0] for runs in alike]), strict=True)
+    }
+
+
+def _differences(records: list[Record]) -> list[str]:
+    """Return for each record of one label what it does not have in common with all others."""
+    parts = [
+        {"": f"{record.metadata['budget'][0]:,} {record.metadata['budget'][1]}"}
+        | {"checkpoint_interval=": format_value(record.metadata["checkpoint_interval"])}
+        | {f"{name}=": format_value(value) for name, value in record.metadata["settings"].items()}
+        for record in records
+    ]
+    differing = [name for name in parts[0] if len({part.get(name) for part in parts}) > 1]
+    return [", ".join(f"{name}{part.get(name)}" for name in differing) for part in parts]
+
+
+def bands(records: Iterable[Record]) -> dict[str, Band]:
+    """Return the band of the evaluations for each group of ``pool``; a single run's has no width."""
+    curves_of = {label: [record.evaluations() for record in runs] for label, runs in pool(records).items()}
     return {
         label: bootstrap_band(found) if len(found) > 1 else Band(*found[0], *found[0][1:] * 2)
-        for label, found in runs.items()
+        for label, found in curves_of.items()
     }
+
+
+def resume_command(folder: str | Path) -> str:
+    """Return the command that continues the runs in a folder, quoted for the system's shell."""
+    words = ["pgcourse", "resume", str(folder)]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def write(folder: Path, metadata: Mapping[str, object]) -> None:
+    """Write a run's run.json with its digest, and that of the curve if the run has finished."""
+    digests = {}
+    if "result" in metadata:
+        digests["curve.csv"] = checkpoints.sha256((folder / "curve.csv").read_bytes())
+    text = json.dumps({**metadata, "digests": digests}, default=lambda number: number.item())  # NumPy's
+    sealed = json.loads(text)
+    sealed["digests"]["run.json"] = _digest(sealed)
+    text = json.dumps(sealed, indent=1, ensure_ascii=False)
+    checkpoints.atomic_write(folder / "run.json", f"{text}\n".encode())
+
+
+def _digest(metadata: dict) -> str:
+    """Return the digest of what a run.json holds beside it."""
+    digests = {name: value for name, value in metadata["digests"].items() if name != "run.json"}
+    return checkpoints.sha256(json.dumps(metadata | {"digests": digests}, sort_keys=True).encode())
+
+
+def _check_metadata(metadata: dict) -> None:
+    """Raise an error if a run.json does not hold what a run leaves, or not what this one left."""
+    number = int | float
+    kinds = {"recipe": str, "seed": int, "overrides": dict, "settings": dict, "budget": list}
+    for key, kind in (kinds | {"checkpoint_interval": number}).items():
+        if not isinstance(metadata[key], kind):
+            raise TypeError(f"{key} is {metadata[key]!r}")
+    amount, unit = metadata["budget"]
+    if not (isinstance(amount, number) and 0 < amount < math.inf and isinstance(unit, str)):
+        raise TypeError(f"budget is {metadata['budget']!r}")
+    result, digests = (metadata.get(key, {}) for key in ("result", "digests"))
+    if not isinstance(result, dict) or not isinstance(digests, dict):
+        raise TypeError("result or digests have no names")
+    for name in {"returns", "greedy_returns"} & set(result):
+        if not result[name] or not all(isinstance(value, number) for value in result[name]):
+            raise TypeError(f"{name} are no list of numbers")
+    if "run.json" in digests and digests["run.json"] != _digest(metadata):
+        raise ValueError("its digest is wrong")
 
 
 def provenance() -> dict[str, object]:
