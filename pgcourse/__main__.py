@@ -32,7 +32,10 @@ Recipe = Annotated[str, typer.Argument(help="A recipe, such as reinforce/cartpol
 Source = Annotated[str, typer.Argument(help="A recipe, for its recorded runs, or a folder of your own runs.")]
 Sources = Annotated[list[str], typer.Argument(help="Recipes, or folders of your own runs.")]
 Folder = Annotated[Path, typer.Option(help="Root of the runs. Stopped runs in it continue.")]
-SavePolicies = Annotated[bool, typer.Option("--save-policies", help="Save the policy at every checkpoint.")]
+SavePolicies = Annotated[bool, typer.Option("--save-policies", help="Save the policy at every evaluation.")]
+EvalInterval = Annotated[
+    int | None, typer.Option(help="Steps between two evaluations; at every checkpoint, unless given.")
+]
 EvalEpisodes = Annotated[int | None, typer.Option("--eval-episodes", help="Episodes in an evaluation.")]
 Jobs = Annotated[int | None, typer.Option(help="Parallel runs; one for each core, unless given.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers do the runs.")]
@@ -170,6 +173,7 @@ def run(
         int | None, typer.Option(help="Steps between two checkpoints; new episodes begin at each.")
     ] = None,
     save_policies: SavePolicies = False,
+    eval_interval: EvalInterval = None,
     n_eval_episodes: EvalEpisodes = None,
     folder: Folder = Path("runs"),
     n_jobs: Jobs = None,
@@ -214,6 +218,7 @@ def resume(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder with stopped runs.")] = Path("runs"),
     save_policies: SavePolicies = False,
+    eval_interval: EvalInterval = None,
     n_eval_episodes: EvalEpisodes = None,
     n_jobs: Jobs = None,
     scheduler: Scheduler = None,

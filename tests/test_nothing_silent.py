@@ -588,11 +588,13 @@ class TestNoEnd:
         policy, rng = SoftmaxPolicy(2, 2, (4,)), np.random.default_rng(0)
         with pytest.raises(ValueError, match=message):
             Reinforce(drifts(length=None), policy, max_episode_length=30).update()
+        env = drifts(length=None)
         with pytest.raises(ValueError, match=message):
-            collect_episodes(drifts(length=None), policy, 1, rng, max_episode_length=30)
+            collect_episodes(env, policy, 1, rng, PartialEpisodes(env, rng, max_episode_length=30))
         with pytest.raises(ValueError, match=message):
             collect_rollout(drifts(length=None), policy, None, rng, max_episode_length=30)
-        assert collect_episodes(drifts(length=30), policy, 1, rng, max_episode_length=30)
+        env = drifts(length=30)
+        assert collect_episodes(env, policy, 1, rng, PartialEpisodes(env, rng, max_episode_length=30))
         assert collect_rollout(drifts(length=30), policy, None, rng, max_episode_length=30)
         assert collect_rollout(drifts(length=None), policy, 40, rng, max_episode_length=30)
 

@@ -304,6 +304,17 @@ def test_a_policy_is_evaluated_on_as_many_episodes_as_given(tmp_path):
     assert total == pytest.approx(round(total), abs=0.01)
 
 
+def test_how_often_a_policy_is_evaluated_does_not_change_what_is_learnt(tmp_path):
+    call = {"steps": 3_000, "settings": SETTINGS, "progress": False}
+    [seldom] = sweeps.run("reinforce/cartpole", **call, folder=tmp_path / "seldom")
+    [often] = sweeps.run("reinforce/cartpole", **call, eval_interval=1, folder=tmp_path / "often")
+    n_updates = often.metadata["result"]["n_updates"]
+    assert len(often.evaluations()[0]) == n_updates + 1 > len(seldom.evaluations()[0])
+    weights = [(record.folder / "policy.safetensors").read_bytes() for record in (seldom, often)]
+    assert weights[0] == weights[1]
+    assert seldom.returns.tolist() == often.returns.tolist()
+
+
 def test_after_many_finished_runs_the_rest_is_done_in_parallel(tmp_path, undisturbed_runs):
     """Joblib, left alone, may put what follows on quick tasks into one batch, for one worker."""
     for seed in range(40):
@@ -736,6 +747,7 @@ def test_links_to_folders_of_recipes_are_followed_as_by_run(tmp_path):
         ({"steps": -1}, "steps must be a positive number, got -1"),
         ({"checkpoint_interval": 0}, "checkpoint_interval must be at least 1, got 0"),
         ({"n_jobs": 0}, "n_jobs must be a whole number of at least 1, got 0"),
+        ({"eval_interval": 0}, "eval_interval must be a whole number of at least 1, got 0"),
         ({"n_eval_episodes": 0}, "n_eval_episodes must be a whole number of at least 1, got 0"),
         ({"settings": {"etta": 1}}, "reinforce/cartpole has no setting 'etta'; did you mean eta"),
         (

@@ -70,10 +70,25 @@ def never_ends(n_steps: int) -> str:
 
 
 class PartialEpisodes:
-    """The unfinished episodes of a vector environment between two calls of ``collect_episodes``."""
+    """The unfinished episodes of a vector environment between two calls of ``collect_episodes``.
 
-    def __init__(self, env: Environment, rng: np.random.Generator, n_steps: int = 0):
-        self.n_steps = n_steps
+    Args:
+        env: vector environment, which is reset.
+        rng: draws the seed of the reset.
+        n_steps: environment steps so far.
+        max_episode_length: steps of an episode, at least 1. A longer one raises a ``ValueError``: it might
+            never end.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        rng: np.random.Generator,
+        n_steps: int = 0,
+        max_episode_length: int = MAX_EPISODE_LENGTH,
+    ):
+        checks.whole(1, max_episode_length=max_episode_length)
+        self.n_steps, self.max_episode_length = n_steps, max_episode_length
         self.begin(env, rng)
 
     def begin(self, env: Environment, rng: np.random.Generator) -> None:
@@ -91,8 +106,6 @@ def collect_episodes(
     n_steps: int,
     rng: np.random.Generator,
     partial: PartialEpisodes | None = None,
-    *,
-    max_episode_length: int = MAX_EPISODE_LENGTH,
 ) -> list[Episode]:
     """Act until the finished episodes hold ``n_steps`` steps; return them in the order in which they ended.
 
@@ -105,13 +118,10 @@ def collect_episodes(
         rng: draws actions, and the seed of a reset.
         partial: unfinished episodes to continue, updated in place; None resets the environment. After a call
             that was interrupted (by Ctrl-C, or by an error), new ones begin.
-        max_episode_length: steps of an episode, at least 1. A longer one raises a ``ValueError``: it might
-            never end.
 
     Slides 19–21 and 31.
     """
     checks.at_least(1, n_steps=n_steps)
-    checks.whole(1, max_episode_length=max_episode_length)
     partial = PartialEpisodes(env, rng) if partial is None else partial
     if partial.interrupted:
         partial.begin(env, rng)
@@ -129,8 +139,8 @@ def collect_episodes(
                 finished.append(Episode(s_k, a_k, r_k, int(partial.n_off_policy[k])))
                 n_finished += len(steps)
                 partial.steps[k], partial.n_off_policy[k], partial.awaiting_first_done[k] = [], 0, False
-            elif len(steps) >= max_episode_length:
-                raise ValueError(never_ends(max_episode_length))
+            elif len(steps) >= partial.max_episode_length:
+                raise ValueError(never_ends(partial.max_episode_length))
         partial.s = next_s
         partial.n_steps += len(a)
     partial.interrupted = False

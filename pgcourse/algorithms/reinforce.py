@@ -117,7 +117,6 @@ class Reinforce(Resumable):
         seed: int = 0,
     ):
         check_environment(env)
-        checks.whole(1, max_episode_length=max_episode_length)
         if training_data is None:
             _check_batches(config, env.num_envs)
         self.env, self.policy, self.config = env, policy, config
@@ -134,14 +133,7 @@ class Reinforce(Resumable):
     def update(self) -> UpdateMetrics:
         """One iteration of slide 36's loop, for a batch of episodes."""
         # for each episode {s₁, a₁, r₂, …} ~ π
-        episodes = collect_episodes(
-            self.env,
-            self.policy,
-            self.config.batch_size,
-            self._rng,
-            self._partial,
-            max_episode_length=self.max_episode_length,
-        )
+        episodes = collect_episodes(self.env, self.policy, self.config.batch_size, self._rng, self._partial)
         self.n_steps = self._partial.n_steps
         data = [self.training_data(episode) for episode in episodes]
         s, a = np.concatenate([d.s for d in data]), np.concatenate([d.a for d in data])
@@ -150,8 +142,7 @@ class Reinforce(Resumable):
         G = returns - self._baseline(returns, mask)
         if self.config.standardize:
             G = standardize(G, mask, scale=float(abs(returns).max(initial=0)))
-        if len(episodes) == 1 and returns.any() and not G.any():
-            self._warn("an update has learnt nothing: its one episode has nothing to be compared with")
+        self._check_learnt(returns, G)
         # w ← w + η/ℰ Σₑ Σₜ G ∂L/∂w
         L = self.policy.log_prob(s, a)
         J_hat = surrogate(L, torch.as_tensor(G[mask], dtype=L.dtype), n=len(episodes))
@@ -171,10 +162,14 @@ class Reinforce(Resumable):
             return 0.0
         return self.config.baseline(G, mask)
 
+    def _check_learnt(self, returns: np.ndarray, G: np.ndarray) -> None:
+        if len(returns) == 1 and returns.any() and not G.any():
+            self._warn("an update has learnt nothing: its one episode has nothing to be compared with")
+
     def _warn(self, message: str) -> None:
         """Warn, but only once."""
         if not self._warned:
-            warnings.warn(f"{message}; a larger batch_size has more episodes", stacklevel=3)
+            warnings.warn(f"{message}; a larger batch_size has more episodes", stacklevel=4)
         self._warned = True
 
     def _every_step(self, episode: Episode) -> TrainingData:
@@ -182,7 +177,7 @@ class Reinforce(Resumable):
         return TrainingData(episode.s, episode.a, G)
 
     def _reset(self) -> None:
-        self._partial = PartialEpisodes(self.env, self._rng, self.n_steps)
+        self._partial = PartialEpisodes(self.env, self._rng, self.n_steps, self.max_episode_length)
 
 
 def _check_batches(config: ReinforceConfig, n_envs: int) -> None:

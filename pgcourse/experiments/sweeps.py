@@ -55,6 +55,7 @@ def run(
     minutes: float | None = None,
     checkpoint_interval: int | None = None,
     save_policies: bool = False,
+    eval_interval: int | None = None,
     n_eval_episodes: int | None = None,
     folder: str | Path = "runs",
     n_jobs: int | None = None,
@@ -72,8 +73,11 @@ def run(
         settings: overrides of the recipe's settings, each a value (a tuple for several layers) or a list of
             values. Lists span a grid.
         steps, episodes, minutes: the budget of each run, at most one of them; the recipe's if all are None.
-        checkpoint_interval: steps between two checkpoints, at least 1; the recipe's if None.
-        save_policies: whether to save the policy at every checkpoint too, in 8 bits a weight.
+        checkpoint_interval: steps between two checkpoints, at least 1; the recipe's if None. At each, new
+            episodes begin.
+        save_policies: whether to save the policy at every evaluation too, in 8 bits a weight.
+        eval_interval: steps between two evaluations, at least 1; at every checkpoint if None. What is learnt
+            does not depend on it.
         n_eval_episodes: fresh episodes in an evaluation, at least 1; if None, the recipe's number during
             training and 100 at the end.
         folder: root of the runs; on a cluster, one that all its machines share.
@@ -105,13 +109,15 @@ def run(
         overrides = {name: complete[name] for name in changed}
         specs += [RunSpec(recipe, seed, overrides, budget, interval) for seed in seeds]
     runs = {spec.folder(Path(folder)): spec for spec in specs}
-    return _run_all(runs, save_policies, n_eval_episodes, n_jobs, scheduler, progress, build_first=True)
+    options = _options(save_policies, eval_interval, n_eval_episodes)
+    return _run_all(runs, options, n_jobs, scheduler, progress, build_first=True)
 
 
 def resume(
     folder: str | Path,
     *,
     save_policies: bool = False,
+    eval_interval: int | None = None,
     n_eval_episodes: int | None = None,
     n_jobs: int | None = None,
     scheduler: str | None = None,
@@ -128,20 +134,27 @@ def resume(
         runs[record.folder] = RunSpec(record.name, record.seed, record.overrides, budget, interval)
     if not runs:
         raise ValueError(f"folder must hold a run, got {folder}, where there is none")
-    return _run_all(runs, save_policies, n_eval_episodes, n_jobs, scheduler, progress)
+    options = _options(save_policies, eval_interval, n_eval_episodes)
+    return _run_all(runs, options, n_jobs, scheduler, progress)
+
+
+def _options(save_policies: bool, eval_interval: int | None, n_eval_episodes: int | None) -> dict[str, Any]:
+    """Return what of a run may differ when it is continued: nothing that is learnt depends on it."""
+    checks.whole(1, eval_interval=eval_interval, n_eval_episodes=n_eval_episodes)
+    intervals = {"eval_interval": eval_interval, "n_eval_episodes": n_eval_episodes}
+    return {"save_policies": save_policies, **intervals}
 
 
 def _run_all(
     runs: dict[Path, RunSpec],
-    save_policies,
-    n_eval_episodes,
-    n_jobs,
-    scheduler,
-    progress,
-    build_first=False,
-):
-    checks.whole(1, n_jobs=n_jobs, n_eval_episodes=n_eval_episodes)
-    attempt = functools.partial(_attempt, save_policies=save_policies, n_eval_episodes=n_eval_episodes)
+    options: Mapping[str, Any],
+    n_jobs: int | None,
+    scheduler: str | None,
+    progress: bool,
+    build_first: bool = False,
+) -> list[Record]:
+    checks.whole(1, n_jobs=n_jobs)
+    attempt: Callable[..., str | None] = functools.partial(_attempt, **options)
     todo = {folder: spec for folder, spec in runs.items() if "result" not in _metadata(folder, spec)}
     if build_first:  # a value that is refused is known before hours of other runs
         for spec in {str(spec.overrides): spec for spec in todo.values()}.values():
@@ -211,7 +224,15 @@ def _locked(folder: Path) -> Iterator[None]:
                     (folder / ".lock").unlink()
 
 
-def _run_one(folder: Path, spec: RunSpec, *, save_policies, n_eval_episodes, progress=False) -> None:
+def _run_one(
+    folder: Path,
+    spec: RunSpec,
+    *,
+    save_policies: bool,
+    eval_interval: int | None,
+    n_eval_episodes: int | None,
+    progress: bool = False,
+) -> None:
     import torch
 
     recipe, final_policy = recipes.get(spec.recipe), folder / "policy.safetensors"
@@ -231,7 +252,7 @@ def _run_one(folder: Path, spec: RunSpec, *, save_policies, n_eval_episodes, pro
             return recipe.evaluate(policy, n_episodes, _evaluation_seed(spec.seed, n_updates))
 
         length: dict[str, Any] = {spec.budget.unit: spec.budget.amount}
-        length["checkpoint_interval"] = spec.checkpoint_interval
+        length |= {"checkpoint_interval": spec.checkpoint_interval, "eval_interval": eval_interval}
         try:
             curve = train(algorithm, evaluate=evaluate, folder=folder, progress=progress, **length)
             checkpoints.save_weights(final_policy, algorithm.policy)
