@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.spaces import Dict as DictSpace
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -134,6 +135,22 @@ class TestObservationsAreCopied:
         algorithm.update()
         s, _, _, next_s, _ = algorithm.replay.stored()
         assert_array_equal(next_s[:, 0], s[:, 0] + 1)
+
+    def test_the_last_state_of_an_episode_is_not_that_of_the_next_ones_start(self, monkeypatch):
+        """``SyncVectorEnv`` itself loses it where a single environment uses its buffer again."""
+
+        class Reused(Drift):
+            def _observation(self):
+                self.buffer = getattr(self, "buffer", np.zeros(2, np.float32))
+                self.buffer[:] = self.t, self.x
+                return self.buffer
+
+        monkeypatch.setitem(gymnasium.registry, "Reused-v0", EnvSpec("Reused-v0", Reused))
+        rollout = collect_rollout(
+            Task("Reused-v0").make_vector_env(2), SoftmaxPolicy(2, 2, (4,)), 7, np.random.default_rng(0)
+        )
+        assert rollout.s[:, :, 0].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]] * 2
+        assert rollout.final_observations[:, 0].tolist() == [5, 5]
 
     def test_frames_of_a_video_are_copied(self, monkeypatch):
         class Screen(Drift):

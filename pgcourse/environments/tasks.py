@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium import ActionWrapper, Env, Wrapper
+from gymnasium import ActionWrapper, Env, ObservationWrapper, Wrapper
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
@@ -52,11 +52,17 @@ class Task:
     def make_vector_env(self, n_envs: int) -> VectorEnv:
         """Return ``n_envs`` ≥ 1 environments in parallel."""
         checks.whole(1, n_envs=n_envs)
-        return SyncVectorEnv([self._make_counted_env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        return SyncVectorEnv([self._make_safe_env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
-    def _make_counted_env(self, **options: Any) -> Env:
-        """Return an environment whose numbered actions count from 0, as policies' do."""
+    def _make_safe_env(self, **options: Any) -> Env:
+        """Return an environment whose numbered actions count from 0, and whose observations stay as they are.
+
+        Gymnasium's own make a new observation in every step. Another may use its buffer again, and then
+        ``SyncVectorEnv`` loses the last observation of an episode: the next ``reset`` writes over it.
+        """
         env = self._make_env(**options)
+        if env.spec is not None and not str(env.spec.entry_point).startswith("gymnasium."):
+            env = _CopyObservations(env)
         space = env.action_space
         return _CountFromZero(env) if isinstance(space, Discrete) and space.start else env
 
@@ -109,7 +115,7 @@ class Task:
         """Yield the frames of one episode; ``seed`` ≥ 0."""
         checks.seed(seed=seed)
         with without_screen():
-            env = self._make_counted_env(render_mode="rgb_array")
+            env = self._make_safe_env(render_mode="rgb_array")
             s, _ = env.reset(seed=seed)
             frame = np.array(env.render())
         done = False
@@ -183,6 +189,11 @@ class PendulumTask(ContinuingTask):
 
     def _make_env(self, **options: Any) -> Env:
         return _RandomKicks(super()._make_env(**options), self.kick_probability)
+
+
+class _CopyObservations(ObservationWrapper):
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        return np.array(observation)
 
 
 class _CountFromZero(ActionWrapper):
