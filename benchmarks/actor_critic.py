@@ -3,11 +3,12 @@
 pip install stable-baselines3
 python benchmarks/actor_critic.py [--steps 300000] [--seeds 5]
 
-Both have the network, environments, rollout length, γ and λ of our recipe, and one thread. The peer has its
-own optimiser, RMSProp with a learning rate of 0.0007 for actor and critic, or ours, Adam with the initial
-learning rate of our actor. For each seed all are trained one after the other; then each policy is evaluated
-in 100 fresh episodes. Steps per second are the median over the seeds. They include everything but making
-the environments.
+All have eight environments and one thread. The peer has the settings of RL Zoo, a collection of tuned
+hyperparameters: rollouts of 5 steps, λ = 1, RMSProp, two hidden layers of 64 units. Or it has the networks,
+rollout length, γ and λ of our recipe, with its own optimiser, RMSProp with a learning rate of 0.0007 for
+actor and critic, or ours, Adam with the initial learning rate of our actor. For each seed all are trained one
+after the other; then each policy is evaluated in 100 fresh episodes. Steps per second are the median over the
+seeds. They include everything but making the environments.
 """
 
 import argparse
@@ -27,6 +28,10 @@ from pgcourse.networks.mlp import single_thread
 
 RECIPES = ("actor-critic/cartpole", "actor-critic/lunar-lander")
 N_EPISODES = 100
+RL_ZOO = {  # https://github.com/DLR-RM/rl-baselines3-zoo/blob/02846e4/hyperparams/a2c.yml
+    "CartPole-v1": {"ent_coef": 0.0},
+    "LunarLander-v3": {"gamma": 0.995, "learning_rate": lambda left: 0.00083 * left, "ent_coef": 1e-5},
+}
 
 
 def train_ours(recipe, steps, seed):
@@ -40,19 +45,12 @@ def train_ours(recipe, steps, seed):
     return algorithm.n_steps / elapsed, recipes.actor(algorithm.policy, seed)
 
 
-def train_peer(recipe, steps, seed, **optimizer):
+def train_peer(recipe, steps, seed, **options):
     """Return the same of A2C."""
     settings = recipe.defaults
-    layers = settings["hidden_sizes"]
-    policy = {"net_arch": {"pi": layers, "vf": layers}, "activation_fn": torch.nn.ReLU}
     make_env = functools.partial(gymnasium.make, recipe.task.name, disable_env_checker=True)  # as ours
     env = DummyVecEnv([make_env] * settings["n_envs"])
-    options = {
-        "n_steps": settings["rollout_length"],
-        "gamma": settings["gamma"],
-        "gae_lambda": settings["lam"],
-    } | optimizer
-    model = A2C("MlpPolicy", env, policy_kwargs=policy, seed=seed, device="cpu", **options)
+    model = A2C("MlpPolicy", env, seed=seed, device="cpu", **options)
     begin = time.perf_counter()
     model.learn(steps)
     elapsed = time.perf_counter() - begin
@@ -60,15 +58,34 @@ def train_peer(recipe, steps, seed, **optimizer):
     return model.num_timesteps / elapsed, lambda s: model.predict(s)[0]
 
 
+def train_peer_as_in_rl_zoo(recipe, steps, seed):
+    """Return the same of A2C with the settings of RL Zoo; where it names none, they are A2C's defaults."""
+    return train_peer(recipe, steps, seed, **RL_ZOO[recipe.task.name])
+
+
+def train_peer_as_ours(recipe, steps, seed, **optimizer):
+    """Return the same of A2C with the networks and settings of our recipe."""
+    settings = recipe.defaults
+    layers = settings["hidden_sizes"]
+    options = {
+        "n_steps": settings["rollout_length"],
+        "gamma": settings["gamma"],
+        "gae_lambda": settings["lam"],
+        "policy_kwargs": {"net_arch": {"pi": layers, "vf": layers}, "activation_fn": torch.nn.ReLU},
+    }
+    return train_peer(recipe, steps, seed, **options, **optimizer)
+
+
 def train_peer_with_adam(recipe, steps, seed):
     """Return the same of A2C with our optimiser."""
-    return train_peer(recipe, steps, seed, use_rms_prop=False, learning_rate=recipe.defaults["eta"])
+    return train_peer_as_ours(recipe, steps, seed, use_rms_prop=False, learning_rate=recipe.defaults["eta"])
 
 
 LEARNERS = {
     "ours": train_ours,
-    "SB3, its optimiser": train_peer,
-    "SB3, our optimiser": train_peer_with_adam,
+    "SB3, settings of RL Zoo": train_peer_as_in_rl_zoo,
+    "SB3, our settings, RMSProp": train_peer_as_ours,
+    "SB3, our settings, Adam": train_peer_with_adam,
 }
 
 
