@@ -703,10 +703,7 @@ def test_a_recipe_that_a_script_registers_is_run_in_other_processes_too(tmp_path
     (tmp_path / "script.py").write_text(SCRIPT)
     code, out, err, _ = end(start(n_jobs, tmp_path / "runs", program=(tmp_path / "script.py",)))
     assert (code, out) == (0, "True True\n"), err
-    advice = r"; did you mean .*|; there are .*"
-    message = (
-        rf"^there is no recipe 'mine'({advice})\. {tmp_path}/runs/mine/seed-0 holds a run of it: if a script"
-    )
+    message = rf"^{tmp_path}/runs/mine/seed-0 holds a run of 'mine', .* not registered here; if a script"
     with pytest.raises(ValueError, match=message):
         sweeps.resume(tmp_path / "runs")
 

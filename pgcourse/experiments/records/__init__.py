@@ -94,9 +94,10 @@ class Record:
         """
         try:
             return recipes.get(self.name)
-        except ValueError as error:
+        except ValueError:
             advice = "if a script or notebook registers it, work with its runs there"
-            raise ValueError(f"{error}. {self.folder} holds a run of it: {advice}") from None
+            unknown = f"a run of {self.name!r}, a recipe that is not registered here"
+            raise ValueError(f"{self.folder} holds {unknown}; {advice}") from None
 
     @property
     def finished(self) -> bool:
