@@ -122,7 +122,7 @@ class ActorCritic(Resumable):
         check_output("value(s)", value, (three(s),), (3,))
 
     def update(self) -> UpdateMetrics:
-        """One iteration of slide 61's loop."""
+        """One iteration of slide 61's loop, with line 3 before line 2 unless ``critic_first``."""
         length = self.config.rollout_length
         rollout = collect_rollout(self.env, self.policy, length, self._rng, self._state)  # 1
         self.n_steps = self._state.n_steps
