@@ -36,6 +36,7 @@ READS = {
     "test_package.py": (*BOOK, *TEXTS, *PACKAGE, *STUDENT, "tests/*.py"),
     "test_records.py": PACKAGE,
     "test_student.py": (*PACKAGE, *STUDENT, "book/_ext/*", "tests/sanitize.cfg"),
+    "test_training.py": ("tests/*.py",),
 }
 
 

@@ -86,7 +86,7 @@ class LinearPolicy(nn.Module):
         self.K = nn.Parameter(torch.tensor(K))
 
     def forward(self, s):
-        return -(torch.as_tensor(s) @ self.K.T)
+        return -(torch.as_tensor(s, dtype=self.K.dtype) @ self.K.T)
 
     @torch.no_grad()
     def greedy(self, s):
@@ -103,6 +103,7 @@ class ExactQ(nn.Module):
     def forward(self, s, a):
         names = ("A", "B", "C", "R")
         A, B, C, R, P = map(torch.from_numpy, [*(getattr(self.problem, x) for x in names), self.values.P])
+        s, a = s.to(A.dtype), a.to(A.dtype)
         next_s = s @ A.T + a @ B.T
         future = self.problem.gamma * (next_s @ P * next_s).sum(1)
         return -(s @ C * s).sum(1) - (a @ R * a).sum(1) - future - self.values.c
