@@ -4,6 +4,7 @@ Pages load nothing from elsewhere, and nothing large that they can do without.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 
@@ -18,6 +19,19 @@ def without_icons_script(app, error):
     script = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>")
     for page in Path(app.outdir).rglob("*.html"):
         page.write_text(script.sub("", page.read_text("utf-8")), "utf-8")
+
+
+def with_policies(app, error):
+    """Put the policies recorded on Pong where the page *Play* fetches them, and one that is untrained."""
+    import torch
+    from pgcourse.experiments import checkpoints, records
+    from pgcourse.networks.pixels import PixelPolicy
+
+    folder = Path(app.outdir) / "_static" / "pong"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (records.RECORDS_DIR / "reinforce" / "pong" / "seed-0").glob("policy*.safetensors"):
+        shutil.copy(path, folder)
+    checkpoints.save_weights(folder / "policy-000000000.safetensors", PixelPolicy(seed=0), torch.float16)
 
 
 def with_list_items(app, pagename, templatename, context, doctree):
@@ -35,6 +49,7 @@ def setup(app):
     app.connect("html-page-context", without_thebe, priority=900)
     app.connect("html-page-context", with_list_items)
     app.connect("build-finished", without_icons_script)
+    app.connect("build-finished", with_policies)
     app.connect("env-get-outdated", bibliography_anew)
     app.add_css_file("pgcourse.css")
     app.add_js_file("explore.js", loading_method="defer")

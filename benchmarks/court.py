@@ -1,0 +1,186 @@
+"""Our own court against the console: where everything is, frame by frame, the rules behind it, and how fast.
+
+python benchmarks/court.py [--decisions 5000] [--games 10]
+
+Both sides play from the same start with the same actions: an action lasts for eight decisions on average, so
+that the paddle gets about. Every frame of the console is read from its memory: the ball, both paddles, and
+the points. The rules are then measured on each side, from these frames alone. A difference frame counts as
+different if one of its 6,400 pixels is.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import report
+
+from pgcourse.environments import pong
+from pgcourse.environments.court import Court
+from pgcourse.environments.tasks import CourtTask
+from pgcourse.experiments import recipes, records
+from pgcourse.networks.mlp import single_thread
+
+FIELDS = ("x", "y", "left", "right", "r")  # of a frame: the ball, the tops of the paddles, the point
+_ADDRESSES = [49, 54, 50, 51]  # of the first four in the console's memory
+IDLE = 16  # frames before the first decision
+
+
+def actions(n, seed):
+    """Return ``n`` actions, DOWN or UP, each of which is drawn anew with probability 1/8."""
+    rng = np.random.default_rng(seed)
+    drawn, keep = rng.integers(2, size=n), rng.random(n) < 7 / 8
+    return drawn[np.maximum.accumulate(np.where(keep, 0, np.arange(n)))]
+
+
+def console_games(a):
+    """Yield the frames of one game of the console after the other, integers of shape (n_frames, 5)."""
+    console, frames = pong._make_console(0, 0.0), []
+    codes = np.array(console.getMinimalActionSet())[pong._CONSOLE_ACTION]
+    for one in a:
+        if not frames:
+            console.reset_game()
+            for _ in range(IDLE):
+                console.act(0)
+        for _ in range(pong.FRAME_SKIP):
+            r = console.act(codes[one])
+            frames.append([*console.getRAM()[_ADDRESSES].astype(int), r])
+            if console.game_over():
+                yield np.array(frames)
+                frames = []
+                break
+    yield np.array(frames)
+
+
+def court_games(a):
+    """Yield the same of the court."""
+    court, frames = Court(1), []
+    for one in a:
+        if not frames:
+            court.reset(options={"idle": np.array([IDLE])})
+        for _ in range(pong.FRAME_SKIP):
+            [r] = court._advance(np.array([1 if one == pong.DOWN else -1]))
+            frames.append([*(int(v[0]) for v in (court.x, court.y, court.left, court.right)), int(r)])
+            court.points[int(r > 0), 0] += abs(r)
+            if court.points.max() == 21:
+                yield np.array(frames)
+                frames = []
+                break
+    yield np.array(frames)
+
+
+def rules(games):
+    """Return what can be measured on a side, by name; lengths in pixels of the console, times in frames."""
+    spans, hits, climbs, waits = set(), {}, [], set()
+    for frames in games:
+        x, y, left, right, r = frames.T
+        play = (y[:-1] > 0) & (y[1:] > 0) & (r[1:] == 0) & (np.abs(np.diff(x)) < 3)
+        spans |= set(np.abs(np.diff(x))[play].tolist())
+        turned = 1 + np.flatnonzero((np.diff(x[1:]) < 0) & (np.diff(x[:-1]) > 0) & (x[1:-1] > 150))
+        for t in turned[turned < len(x) - 2]:
+            hits.setdefault(int(y[t] - right[t]), set()).add(int(y[t + 2] - y[t + 1]))
+        climbs.append(np.abs(np.diff(left))[play & (np.abs(y - left)[:-1] > 8)])
+        served = np.flatnonzero((y[:-1] == 0) & (y[1:] > 0)) + 1
+        waits |= {int(t - np.flatnonzero(r[:t])[-1]) for t in served if r[:t].any()}
+    return {
+        "ball: horizontal speed, pixels a frame": sorted(spans),
+        "our paddle hits the ball at y − top from": min(hits),
+        "to": max(hits),
+        "vertical speeds after that": sorted(set().union(*hits.values())),
+        "opponent far from the ball: pixels a frame": round(float(np.concatenate(climbs).mean()), 3),
+        "frames from a point to the next serve": sorted(waits),
+    }
+
+
+def inertia(games, a):
+    """Return how far our paddle goes in each decision, from rest at the bottom: medians, in pixels."""
+    moves = [[] for _ in range(5)]
+    right = np.concatenate([frames[:, 3] for frames in games])[pong.FRAME_SKIP - 1 :: pong.FRAME_SKIP]
+    a = a[: len(right)]
+    for t in np.flatnonzero((a[1:-5] == pong.UP) & (a[:-6] == pong.DOWN)) + 1:
+        if right[t - 1] == 203 and (a[t : t + 5] == pong.UP).all():
+            for k in range(5):
+                moves[k].append(int(right[t + k - 1] - right[t + k]))
+    return [float(np.median(one)) for one in moves if one]
+
+
+def same_frames(n_decisions, n_envs=16):
+    """Return how many decisions were compared, and the shares of frames and of rewards that are the same."""
+    console, court = pong.Pong(n_envs), Court(n_envs)
+    _, info = console.reset(seed=0)
+    court.reset(options={"idle": info["frame_number"]})
+    active, n, frames, rewards = np.ones(n_envs, bool), 0, 0, 0
+    for a in np.stack([actions(n_decisions // n_envs, k) for k in range(n_envs)], axis=1):
+        x, r, _, _, info = console.step(a)
+        ours, our_r, _, _, our_info = court.step(a)
+        active &= ~(info["done"] | our_info["done"])  # the next games begin at random
+        n += active.sum()
+        frames += (x == ours).all(axis=1)[active].sum()
+        rewards += (r == our_r)[active].sum()
+    console.close()
+    return n, frames / n, rewards / n
+
+
+def speed(env, seconds=2.0):
+    """Return decisions per second of processor time, with random actions."""
+    env.reset(seed=0)
+    a = np.random.default_rng(0).integers(2, size=(32, env.num_envs))
+    for one in a:
+        env.step(one)
+    begin, n = time.process_time(), 0
+    while (elapsed := time.process_time() - begin) < seconds:
+        env.step(a[n // env.num_envs % 32])
+        n += env.num_envs
+    return n / elapsed
+
+
+def transfer(n_games):
+    """Yield the seed and the mean score differences of the policies recorded on the console, on both."""
+    for record in records.load("reinforce/pong"):
+        act = [recipes.actor(record.policy(), seed=1) for _ in range(2)]
+        with single_thread():
+            there = pong.evaluate(act[0], n_games, seed=1)
+            here = CourtTask().evaluate(act[1], n_games, 1)
+        yield record.seed, there.mean(), here.mean()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--decisions", type=int, default=5000, help="compared on both sides (default 5000)")
+    parser.add_argument(
+        "--games", type=int, default=10, help="of each recorded policy (default 10; 0 for none)"
+    )
+    args = parser.parse_args()
+
+    a = actions(args.decisions, seed=0)
+    theirs, ours = list(console_games(a)), list(court_games(a))
+    report.print_provenance(report.provenance())
+    report.print_header("", "console", "court", "differ")
+    pairs = list(zip(theirs, ours, strict=False))
+    n = sum(min(len(one), len(other)) for one, other in pairs)
+    for k, name in enumerate(FIELDS):
+        shown = [(one[:m], other[:m]) for one, other in pairs for m in [min(len(one), len(other))]]
+        differ = sum(int((one[:, k] != other[:, k])[(one[:, 1] > 0) | (k > 2)].sum()) for one, other in shown)
+        report.print_row(f"{name}, frame by frame", n, n, differ)
+    turn = "our paddle after UP, from rest: pixels a decision"
+    found = [
+        rules(games) | {turn: inertia(games[:1], a)} for games in (theirs, ours)
+    ]  # of later games, a begins anew
+    for name in found[0]:
+        one, other = (side[name] for side in found)
+        report.print_row(name, str(one), str(other), "no" if one == other else "yes")
+    n, frames, rewards = same_frames(args.decisions)
+    report.print_row("difference frames", n, n, f"{1 - frames:.1%}")
+    report.print_row("rewards", n, n, f"{1 - rewards:.1%}")
+    console, court = pong.Pong(16), Court(1024)
+    report.print_row("decisions per second of one core", f"{speed(console):,.0f}", f"{speed(court):,.0f}", "")
+    console.close()
+    for seed, there, here in transfer(args.games) if args.games else ():
+        report.print_row(
+            f"recorded policy, seed {seed}", f"{there:+.1f}", f"{here:+.1f}", f"{here - there:+.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
