@@ -1,28 +1,47 @@
 """Our own court against the console: where everything is, frame by frame, the rules behind it, and how fast.
 
-python benchmarks/court.py [--decisions 5000] [--games 10]
+python benchmarks/court.py [--decisions 5000] [--games 100] [--drawn FOLDER]
 
 Both sides play from the same start with the same actions: an action lasts for eight decisions on average, so
 that the paddle gets about. Every frame of the console is read from its memory: the ball, both paddles, and
 the points. The rules are then measured on each side, from these frames alone. A difference frame counts as
 different if one of its 6,400 pixels is.
+
+Then policies of the console play on the court, and those of the court on the console, and all on courts with
+one rule changed; ``FOLDER`` has the runs of reinforce/drawn-courts, whose policies are not kept. The means go
+to pgcourse/experiments/comparisons/court.json, from which the study Between two simulators reads them.
 """
 
 import argparse
+import json
 import time
 
 import numpy as np
 import report
+from tqdm import tqdm
 
 from pgcourse.environments import pong
-from pgcourse.environments.court import Court
+from pgcourse.environments.court import Court, Rules
 from pgcourse.environments.tasks import CourtTask
 from pgcourse.experiments import recipes, records
+from pgcourse.maths.statistics import iqm
 from pgcourse.networks.mlp import single_thread
 
 FIELDS = ("x", "y", "left", "right", "r")  # of a frame: the ball, the tops of the paddles, the point
 _ADDRESSES = [49, 54, 50, 51]  # of the first four in the console's memory
 IDLE = 16  # frames before the first decision
+CONSOLE, COURT, DRAWN = "reinforce/pong", "reinforce/court", "reinforce/drawn-courts"
+CHANGES = {  # one rule of the court at a time
+    "the console's rules": {},
+    "no inertia": {"lag": 1},
+    "twice the inertia": {"lag": 4},
+    "a paddle of 12 lines": {"paddle": 12},
+    "a paddle of 8 lines": {"paddle": 8},
+    "a ball twice as fast": {"ball": 2},
+    "an opponent that rests half as often": {"rest": 16},
+    "an opponent that rests twice as often": {"rest": 4},
+    "mirrored angles": {"angles": -1},
+}
 
 
 def actions(n, seed):
@@ -133,14 +152,37 @@ def speed(env, seconds=2.0):
     return n / elapsed
 
 
-def transfer(n_games):
-    """Yield the seed and the mean score differences of the policies recorded on the console, on both."""
-    for record in records.load("reinforce/pong"):
-        act = [recipes.actor(record.policy(), seed=1) for _ in range(2)]
-        with single_thread():
-            there = pong.evaluate(act[0], n_games, seed=1)
-            here = CourtTask().evaluate(act[1], n_games, 1)
-        yield record.seed, there.mean(), here.mean()
+def training_speed(n_updates=8):
+    """Return decisions per second of processor time of REINFORCE with the settings of reinforce/court."""
+    algorithm = recipes.get(COURT).build(seed=0)
+    with single_thread():
+        algorithm.update()
+        begin, first = time.process_time(), algorithm.n_steps
+        for _ in range(n_updates):
+            algorithm.update()
+        return (algorithm.n_steps - first) / (time.process_time() - begin)
+
+
+def transfer(n_games, drawn):
+    """Yield a row for each policy and each place: the mean score difference of ``n_games`` games.
+
+    Where a policy was trained it has been evaluated, by 100 games; these are taken from its record.
+    """
+    folders = {CONSOLE: records.RECORDS_DIR, COURT: records.RECORDS_DIR} | ({DRAWN: drawn} if drawn else {})
+    for trained, folder in folders.items():
+        for record in records.load(trained, folder):
+            policy, row = record.policy(), {"trained": trained, "seed": record.seed}
+            if trained == CONSOLE:
+                yield row | {"place": "console", "n_games": 100, "score": record.mean_return}
+            else:
+                with single_thread():
+                    there = pong.evaluate(recipes.actor(policy, seed=1), n_games, seed=1)
+                yield row | {"place": "console", "n_games": n_games, "score": there.mean()}
+            for change, rules in CHANGES.items():
+                with single_thread():
+                    act = recipes.actor(policy, seed=1)
+                    here = CourtTask(Rules(**rules)).evaluate(act, n_games, seed=1)
+                yield row | {"place": change, "n_games": n_games, "score": here.mean()}
 
 
 def main():
@@ -149,8 +191,9 @@ def main():
     )
     parser.add_argument("--decisions", type=int, default=5000, help="compared on both sides (default 5000)")
     parser.add_argument(
-        "--games", type=int, default=10, help="of each recorded policy (default 10; 0 for none)"
+        "--games", type=int, default=100, help="of each recorded policy at each place (default 100)"
     )
+    parser.add_argument("--drawn", help="folder with runs of reinforce/drawn-courts (default: none)")
     args = parser.parse_args()
 
     a = actions(args.decisions, seed=0)
@@ -176,10 +219,21 @@ def main():
     console, court = pong.Pong(16), Court(1024)
     report.print_row("decisions per second of one core", f"{speed(console):,.0f}", f"{speed(court):,.0f}", "")
     console.close()
-    for seed, there, here in transfer(args.games) if args.games else ():
-        report.print_row(
-            f"recorded policy, seed {seed}", f"{there:+.1f}", f"{here:+.1f}", f"{here - there:+.1f}"
-        )
+    rate = training_speed()
+    report.print_row("REINFORCE: decisions per second", "", f"{rate:,.0f}", "")
+    rows = []
+    report.print_header("IQM over five seeds; trained on", "the console", "the court", "drawn courts")
+    for row in tqdm(transfer(args.games, args.drawn), unit=" evaluations"):
+        rows.append(row | {"score": round(float(row["score"]), 3)})
+    for place in ("console", *CHANGES):
+        scores = [
+            [row["score"] for row in rows if (row["place"], row["trained"]) == (place, trained)]
+            for trained in (CONSOLE, COURT, DRAWN)
+        ]
+        report.print_row(place, *(f"{iqm(one):+.1f}" if one else "" for one in scores))
+    results = {"changes": CHANGES, "made": report.provenance(), "rows": rows}
+    path = records.COMPARISONS_DIR / "court.json"
+    path.write_text(f"{json.dumps(results, indent=1, ensure_ascii=False)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
