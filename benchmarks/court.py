@@ -9,7 +9,8 @@ different if one of its 6,400 pixels is.
 
 Then policies of the console play on the court, and those of the court on the console, and all on courts with
 one rule changed; ``FOLDER`` has the runs of reinforce/drawn-courts, whose policies are not kept. The means go
-to pgcourse/experiments/comparisons/court.json, from which the study Between two simulators reads them.
+to pgcourse/experiments/comparisons/court.json, from which the study Between two simulators reads them; what
+the file has already is not played again.
 """
 
 import argparse
@@ -42,6 +43,7 @@ CHANGES = {  # one rule of the court at a time
     "an opponent that rests twice as often": {"rest": 4},
     "mirrored angles": {"angles": -1},
 }
+PLACES = ("console", *CHANGES)
 
 
 def actions(n, seed):
@@ -164,25 +166,37 @@ def training_speed(n_updates=8):
 
 
 def transfer(n_games, drawn):
-    """Yield a row for each policy and each place: the mean score difference of ``n_games`` games.
+    """Return a row for each policy and each place, with the mean score difference of ``n_games`` games.
 
-    Where a policy was trained it has been evaluated, by 100 games; these are taken from its record.
+    On the console its own policies have been evaluated when they were recorded, by 100 games.
     """
+    path = records.COMPARISONS_DIR / "court.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    known = {(row["trained"], row["seed"], row["place"]) for row in rows if row["n_games"] in (n_games, 100)}
     folders = {CONSOLE: records.RECORDS_DIR, COURT: records.RECORDS_DIR} | ({DRAWN: drawn} if drawn else {})
-    for trained, folder in folders.items():
-        for record in records.load(trained, folder):
-            policy, row = record.policy(), {"trained": trained, "seed": record.seed}
-            if trained == CONSOLE:
-                yield row | {"place": "console", "n_games": 100, "score": record.mean_return}
-            else:
-                with single_thread():
-                    there = pong.evaluate(recipes.actor(policy, seed=1), n_games, seed=1)
-                yield row | {"place": "console", "n_games": n_games, "score": there.mean()}
-            for change, rules in CHANGES.items():
-                with single_thread():
-                    act = recipes.actor(policy, seed=1)
-                    here = CourtTask(Rules(**rules)).evaluate(act, n_games, seed=1)
-                yield row | {"place": change, "n_games": n_games, "score": here.mean()}
+    found = [
+        (record, place)
+        for name in folders
+        for record in records.load(name, folders[name])
+        for place in PLACES
+    ]
+    for record, place in tqdm(found, unit=" evaluations"):
+        if (record.name, record.seed, place) in known:
+            continue
+        row = {"trained": record.name, "seed": record.seed, "place": place, "n_games": n_games}
+        act = recipes.actor(record.policy(), seed=1)
+        if place != "console":
+            with single_thread():
+                score = CourtTask(Rules(**CHANGES[place])).evaluate(act, n_games, seed=1).mean()
+        elif record.name == CONSOLE:
+            row["n_games"], score = 100, record.mean_return
+        else:
+            with single_thread():
+                score = pong.evaluate(act, n_games, seed=1).mean()
+        rows.append(row | {"score": round(float(score), 3)})
+        results = {"changes": CHANGES, "made": report.provenance(), "rows": rows}
+        path.write_text(f"{json.dumps(results, indent=1, ensure_ascii=False)}\n", encoding="utf-8")
+    return rows
 
 
 def main():
@@ -221,19 +235,14 @@ def main():
     console.close()
     rate = training_speed()
     report.print_row("REINFORCE: decisions per second", "", f"{rate:,.0f}", "")
-    rows = []
-    report.print_header("IQM over five seeds; trained on", "the console", "the court", "drawn courts")
-    for row in tqdm(transfer(args.games, args.drawn), unit=" evaluations"):
-        rows.append(row | {"score": round(float(row["score"]), 3)})
-    for place in ("console", *CHANGES):
+    rows = transfer(args.games, args.drawn)
+    report.print_header("IQM of five seeds, trained on", "the console", "the court", "drawn courts")
+    for place in PLACES:
         scores = [
             [row["score"] for row in rows if (row["place"], row["trained"]) == (place, trained)]
             for trained in (CONSOLE, COURT, DRAWN)
         ]
         report.print_row(place, *(f"{iqm(one):+.1f}" if one else "" for one in scores))
-    results = {"changes": CHANGES, "made": report.provenance(), "rows": rows}
-    path = records.COMPARISONS_DIR / "court.json"
-    path.write_text(f"{json.dumps(results, indent=1, ensure_ascii=False)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
