@@ -1,6 +1,7 @@
 """The court and the network of the page *Play*, in a browser, against those of the package."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,10 @@ from browser import find
 from playwright.sync_api import sync_playwright
 
 from pgcourse.environments.court import Court, replay
-from pgcourse.experiments import checkpoints, records
+from pgcourse.experiments import records
 from pgcourse.networks.pixels import PixelPolicy
 
 ROOT = Path(__file__).parents[1]
-POLICIES = records.RECORDS_DIR / "reinforce" / "pong" / "seed-0"
 SITE = "https://court.test/"
 
 DECIDE = """([seed, right, left]) => {
@@ -22,8 +22,8 @@ DECIDE = """([seed, right, left]) => {
   return Object.fromEntries(["reward", "done", "plus", "minus"].map(k => [k, steps.map(s => s[k])]));
 }"""
 
-THINK = """async frames => {
-  const network = new Network(await (await fetch("../_static/pong/policy.safetensors")).arrayBuffer());
+THINK = """async ([url, frames]) => {
+  const network = new Network(await (await fetch(url)).arrayBuffer());
   return frames.map(frame => network.probability(frame));
 }"""
 
@@ -37,8 +37,20 @@ HURRY = """n => {
 }"""
 
 
-def serve(route):
-    """Serve what the site has: the page's own HTML, the script, the recorded policies."""
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory):
+    """The folder of weights that the build puts beside the page."""
+    folder = tmp_path_factory.mktemp("pong")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "book" / "_ext")
+        from selfcontained import write_policies
+
+        write_policies(folder)
+    return folder
+
+
+def serve(policies, route):
+    """Serve what the site has: the page's own HTML, the script, the policies."""
     name = route.request.url.removeprefix(SITE)
     if name == "book/play.html":
         text = (ROOT / "book" / "play.md").read_text(encoding="utf-8")
@@ -48,16 +60,14 @@ def serve(route):
         )
     elif name == "_static/court.js":
         route.fulfill(path=ROOT / "book" / name)
-    elif (
-        path := POLICIES / name.removeprefix("_static/pong/").replace("policy-000000000", "policy")
-    ).exists():
-        route.fulfill(path=path)  # for the untrained policy, which the build makes, the trained one
+    elif (path := policies / name.removeprefix("_static/pong/")).exists():
+        route.fulfill(path=path)
     else:
         route.fulfill(status=404)
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(policies):
     path = find()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
@@ -65,7 +75,7 @@ def page():
         page.asked, page.errors = [], []
         page.on("pageerror", lambda error: page.errors.append(error))
         page.on("request", lambda request: page.asked.append(request.url))
-        page.route(f"{SITE}**", serve)
+        page.route(f"{SITE}**", partial(serve, policies))
         page.goto(f"{SITE}book/play.html")
         yield page
         browser.close()
@@ -109,6 +119,8 @@ def test_a_policy_that_cannot_be_loaded_is_said(page):
     page.wait_for_selector("[role=status]:text('could not be loaded')")
     page.get_by_label("Trained for").select_option(index=5)
     page.wait_for_function(ON)
+    first = "../_static/pong/policy-000000000.safetensors"
+    page.evaluate("value => { document.querySelector('option').value = value; }", first)
 
 
 @pytest.mark.parametrize(("key", "at_the_end"), [("ArrowUp", 38), ("s", 204)])
@@ -165,13 +177,31 @@ def test_10_000_decisions_are_the_same_in_javascript(page, two_players):
     assert {1, -1} <= set(theirs["reward"]) or not two_players
 
 
-def test_the_forward_pass_is_that_of_pytorch(page):
+def test_each_age_has_its_weights_and_no_more_than_2_6_mb(page, policies):
+    options = page.locator("[data-court=age] option").all()
+    assert options[0].inner_text() == "0 decisions"
+    said = [int(option.inner_text().split()[0].replace(",", "")) for option in options]
+    values = [option.evaluate("option => option.getAttribute('value')") for option in options]
+    names = [value.rpartition("/")[2] for value in values]
+    [record, *_] = records.load("reinforce/pong")
+    steps = [0, *record.policy_steps(), record.metadata["result"]["n_steps"]]
+    assert names == [*(f"policy-{n:09d}.safetensors" for n in steps[:-1]), "policy.safetensors"]
+    assert all(abs(n - rounded) < 0.02 * n or n == 0 for n, rounded in zip(steps, said, strict=True))
+    assert {path.name for path in policies.iterdir()} == set(names)
+    assert all(path.stat().st_size < 2_600_000 for path in policies.iterdir())
+
+
+@pytest.mark.parametrize("n_steps", [0, 100976, None])
+def test_the_forward_pass_is_that_of_pytorch(page, policies, n_steps):
     """π(UP∣x) in double precision in JavaScript and in single precision in PyTorch, same weights: to 1e-5."""
     frames = np.array([x for x, *_ in played(0, lasting(np.random.default_rng(0), 500, 2))])
-    policy = PixelPolicy()
-    checkpoints.load_weights(POLICIES / "policy.safetensors", policy)
+    [record, *_] = records.load("reinforce/pong")
+    untrained = PixelPolicy(seed=record.seed).half().float()
+    policy = untrained if n_steps == 0 else record.policy(n_steps)
+    name = "policy" if n_steps is None else f"policy-{n_steps:09d}"
     sparse = [{k: np.flatnonzero(x == s).tolist() for k, s in (("plus", 1), ("minus", -1))} for x in frames]
     with torch.no_grad():
         expected = policy.logit(frames).sigmoid().double().numpy()
-    np.testing.assert_allclose(page.evaluate(THINK, sparse), expected, rtol=0, atol=1e-5)
-    assert expected.std() > 0.1
+    found = page.evaluate(THINK, [f"../_static/pong/{name}.safetensors", sparse])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert expected.std() > (0.1 if n_steps != 0 else 0.001)

@@ -4,7 +4,6 @@ Pages load nothing from elsewhere, and nothing large that they can do without.
 """
 
 import re
-import shutil
 from pathlib import Path
 
 
@@ -21,17 +20,22 @@ def without_icons_script(app, error):
         page.write_text(script.sub("", page.read_text("utf-8")), "utf-8")
 
 
-def with_policies(app, error):
-    """Put the policies recorded on Pong where the page *Play* fetches them, and one that is untrained."""
-    import torch
+def write_policies(folder):
+    """Write the policies of chapter 4's first run, from untrained to the last, in half precision."""
     from pgcourse.experiments import checkpoints, records
-    from pgcourse.networks.pixels import PixelPolicy
 
-    folder = Path(app.outdir) / "_static" / "pong"
+    record = records.load("reinforce/pong")[0]
     folder.mkdir(parents=True, exist_ok=True)
-    for path in (records.RECORDS_DIR / "reinforce" / "pong" / "seed-0").glob("policy*.safetensors"):
-        shutil.copy(path, folder)
-    checkpoints.save_weights(folder / "policy-000000000.safetensors", PixelPolicy(seed=0), torch.float16)
+    untrained = record.recipe.build(record.seed, n_envs=1)
+    untrained.env.close()
+    policies = {f"-{n:09d}": record.policy(n) for n in record.policy_steps()} | {"": record.policy()}
+    for name, policy in (policies | {"-000000000": untrained.policy}).items():
+        checkpoints.save_weights(folder / f"policy{name}.safetensors", policy)
+
+
+def with_policies(app, error):
+    """Have the policies beside the page that fetches them."""
+    write_policies(Path(app.outdir) / "_static" / "pong")
 
 
 def with_list_items(app, pagename, templatename, context, doctree):

@@ -128,12 +128,13 @@ class Page { // the page Play: the elements of a div, by their data-court
     score.textContent = "0 : 0";
     download.hidden = true;
     field.focus();
+    field.scrollIntoView({block: "center"});
     this.toggle();
   }
   toggle() {
     if (!this.court) return;
     this.pause = !this.pause;
-    this.of.stop.textContent = this.pause ? "Go on" : "Pause";
+    Object.assign(this.of.stop, {textContent: this.pause ? "Go on" : "Pause", disabled: false});
     this.say(this.pause ? "Paused." : "The game is on.");
     this.last = performance.now();
     if (!this.pause) requestAnimationFrame(now => this.tick(now));
