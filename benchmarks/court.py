@@ -1,6 +1,6 @@
 """Our own court against the console: where everything is, frame by frame, the rules behind it, and how fast.
 
-python benchmarks/court.py [--decisions 5000] [--games 100] [--drawn FOLDER]
+python benchmarks/court.py [--decisions 5000] [--games 100]
 
 Both sides play from the same start with the same actions: an action lasts for eight decisions on average, so
 that the paddle gets about. Every frame of the console is read from its memory: the ball, both paddles, and
@@ -8,8 +8,7 @@ the points. The rules are then measured on each side, from these frames alone. A
 different if one of its 6,400 pixels is.
 
 Then policies of the console play on the court, and those of the court on the console, and all on courts with
-one rule changed; ``FOLDER`` has the runs of reinforce/drawn-courts, whose policies are not kept. The means go
-to pgcourse/experiments/comparisons/court.json, from which the study Between two simulators reads them; what
+one rule changed. The means go to pgcourse/experiments/comparisons/court.json, from which the study Between two simulators reads them; what
 the file has already is not played again.
 """
 
@@ -31,7 +30,7 @@ from pgcourse.networks.mlp import single_thread
 FIELDS = ("x", "y", "left", "right", "r")  # of a frame: the ball, the tops of the paddles, the point
 _ADDRESSES = [49, 54, 50, 51]  # of the first four in the console's memory
 IDLE = 16  # frames before the first decision
-CONSOLE, COURT, DRAWN = "reinforce/pong", "reinforce/court", "reinforce/drawn-courts"
+CONSOLE, COURT = "reinforce/pong", "reinforce/court"
 CHANGES = {  # one rule of the court at a time
     "the console's rules": {},
     "no inertia": {"lag": 1},
@@ -165,7 +164,7 @@ def training_speed(n_updates=8):
         return (algorithm.n_steps - first) / (time.process_time() - begin)
 
 
-def transfer(n_games, drawn):
+def transfer(n_games):
     """Return a row for each policy and each place, with the mean score difference of ``n_games`` games.
 
     On the console its own policies have been evaluated when they were recorded, by 100 games.
@@ -173,13 +172,8 @@ def transfer(n_games, drawn):
     path = records.COMPARISONS_DIR / "court.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     known = {(row["trained"], row["seed"], row["place"]) for row in rows if row["n_games"] in (n_games, 100)}
-    folders = {CONSOLE: records.RECORDS_DIR, COURT: records.RECORDS_DIR} | ({DRAWN: drawn} if drawn else {})
-    found = [
-        (record, place)
-        for name in folders
-        for record in records.load(name, folders[name])
-        for place in PLACES
-    ]
+    runs = records.load(CONSOLE) + records.load(COURT)
+    found = [(record, place) for record in runs for place in PLACES]
     for record, place in tqdm(found, unit=" evaluations"):
         if (record.name, record.seed, place) in known:
             continue
@@ -207,7 +201,6 @@ def main():
     parser.add_argument(
         "--games", type=int, default=100, help="of each recorded policy at each place (default 100)"
     )
-    parser.add_argument("--drawn", help="folder with runs of reinforce/drawn-courts (default: none)")
     args = parser.parse_args()
 
     a = actions(args.decisions, seed=0)
@@ -235,14 +228,14 @@ def main():
     console.close()
     rate = training_speed()
     report.print_row("REINFORCE: decisions per second", "", f"{rate:,.0f}", "")
-    rows = transfer(args.games, args.drawn)
-    report.print_header("IQM of five seeds, trained on", "the console", "the court", "drawn courts")
+    rows = transfer(args.games)
+    report.print_header("IQM of five seeds, trained on", "the console", "the court")
     for place in PLACES:
         scores = [
             [row["score"] for row in rows if (row["place"], row["trained"]) == (place, trained)]
-            for trained in (CONSOLE, COURT, DRAWN)
+            for trained in (CONSOLE, COURT)
         ]
-        report.print_row(place, *(f"{iqm(one):+.1f}" if one else "" for one in scores))
+        report.print_row(place, *(f"{iqm(one):+.1f}" for one in scores))
 
 
 if __name__ == "__main__":
