@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import pickle
 import random
@@ -34,11 +35,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import report
 import torch
+from good_calls import good_calls
 
 from pgcourse.experiments import checkpoints, recipes, records, sweeps
 from pgcourse.experiments.records import Record
 from pgcourse.experiments.training import train
-from pgcourse.maths import returns, statistics, td
 
 RECIPE = "reinforce/cartpole"
 SETTINGS = {"eta": 0.0005, "gamma": 0.95, "batch_size": 200, "hidden_sizes": "8"}
@@ -381,53 +382,53 @@ HOSTILE += [np.array([None, 1]), np.array(3.0), np.float32(2), np.array([1, np.n
 HOSTILE += [np.ones(3, np.float16), np.ones((2, 4), np.float32), np.ones((4, 2)), np.ones((2, 4), int)]
 
 
-def good_calls():
-    """Return each public function of the maths with arguments that are right."""
-    rng = np.random.default_rng(0)
-    r, v, done = rng.normal(size=(2, 4)), rng.normal(size=(2, 4)), np.zeros((2, 4), bool)
-    mask, G = np.ones((2, 4), bool), rng.normal(size=(2, 4))
-    x, y = rng.normal(size=6), rng.normal(size=5)
-    curve = (np.arange(4.0), rng.normal(size=4))
-    return {
-        statistics.iqm: {"results": x},
-        statistics.probability_of_improvement: {"x": x, "y": y, "level": 0.9, "n_resamples": 20, "seed": 0},
-        statistics.bootstrap_band: {"curves": [curve, curve], "n_points": 5, "level": 0.9, "n_resamples": 20},
-        returns.total_return: {"r": r[0], "gamma": 0.9},
-        returns.reward_to_go: {"r": r[0], "gamma": 0.9},
-        returns.batch_mean_baseline: {"G": G, "mask": mask},
-        returns.leave_one_out_baseline: {"G": G, "mask": mask},
-        returns.ema_baseline: {"b": 0.5, "G": G, "mask": mask, "step_size": 0.1},
-        returns.standardize: {"G": G, "mask": mask},
-        returns.pad_episodes: {"episodes": [r[0], r[1, :2]]},
-        td.td_error: {"r": r, "v": v, "next_v": v, "terminated": done, "gamma": 0.9},
-        td.td_target: {"r": r, "next_v": v, "terminated": done, "gamma": 0.9},
-        td.n_step_advantage: {"delta": r, "n": 2, "gamma": 0.9, "done": done},
-        td.gae: {"delta": r, "gamma": 0.9, "lam": 0.8, "done": done},
-        bootstrap_interval: {"results": x, "level": 0.9, "n_resamples": 20, "seed": 0},
-    }
-
-
-def bootstrap_interval(results, **options):
-    return statistics.bootstrap_interval(results, **options)
-
-
 def calls(n):
     """Return for each function what hostile values came to, and what was neither right nor a ValueError.
 
-    ``n`` values for each argument: those of ``HOSTILE``, and arrays that hypothesis draws.
+    ``n`` values for each argument: those that are almost right, those of ``HOSTILE``, and arrays that
+    hypothesis draws.
     """
-    drawn = list(itertools.islice(itertools.chain(HOSTILE, arrays()), n))
+    drawn = list(itertools.islice(arrays(), n))
     counts, examples = {}, []
-    for function, good in good_calls().items():
-        counter = counts.setdefault(
-            f"{function.__module__.rpartition('.')[2]}.{function.__name__}", Counter()
-        )
-        for name, value in itertools.product(good, drawn):
-            what = called(function, good | {name: value}, name)
-            counter[what] += 1
-            if what not in ("right", "ValueError"):
-                examples.append(f"{function.__name__}({name}={value!r:.60}): {what}")
+    for call in good_calls():
+        counter = counts.setdefault(call.name, Counter())
+        if (what := called(call, call.arguments())) != "right":
+            examples.append(f"{call.name} with good arguments: {what}")
+        for name in call.varied():
+            good = call.good[name]
+            for value in itertools.islice(itertools.chain(almost(good), HOSTILE, drawn), n):
+                what = called(call, call.arguments() | {name: value}, name)
+                if what == "right" and accepted(good, value, optional=name in call.optional):
+                    what = "accepted"
+                counter[what] += 1
+                if what not in ("right", "ValueError", "warned"):
+                    examples.append(f"{call.name}({name}={' '.join(repr(value).split()):.60}): {what}")
     return counts, examples
+
+
+def almost(good):
+    """Return arrays with the shape of a good one and something wrong or unusual in them."""
+    if not isinstance(good, np.ndarray) or not good.ndim:
+        return []
+    values = [with_first(good.astype(float), number) for number in (NAN, INF, -INF, 1e300, -1e300, 0.5, -1)]
+    kinds = (object, complex, str, bool, int, np.float16, np.float32, np.uint8)
+    with np.errstate(all="ignore"):
+        values += [good.astype(kind) for kind in kinds]
+    return [
+        *values,
+        good[::-1],
+        good.T,
+        good[:0],
+        good[..., None],
+        good.tolist(),
+        with_first(good, good.flat[-1]),
+    ]
+
+
+def with_first(array, number):
+    array = array.copy()
+    array.flat[0] = number
+    return array
 
 
 def arrays():
@@ -450,41 +451,76 @@ def arrays():
     yield from itertools.cycle(found)
 
 
-def called(function, arguments, name):
+def called(call, arguments, name=""):
     """Return what a call comes to: right, a ValueError that names the argument, or something else."""
 
     def stop(*_):
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(5)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, 5)  # of the processor's time: other programs may be running
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            result = function(**arguments)
+            result = call.call(**arguments)
     except ValueError as error:
-        named = re.search(rf"\b{re.escape(name)}\b", str(error)) or any(
-            re.search(rf"\b{re.escape(other)}\b", str(error)) for other in arguments
-        )
-        return "ValueError" if named else "unnamed ValueError"
+        names = {*arguments, *call.also, *(value for value in arguments.values() if isinstance(value, str))}
+        named = any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", str(error)) for one in names)
+        return "ValueError" if named else f"unnamed ValueError: {error!s:.90}"
+    except RuntimeWarning as warning:
+        return "warned" if "overflow" in str(warning) else f"RuntimeWarning: {warning!s:.90}"
     except Exception as error:
-        return type(error).__name__
+        return f"{type(error).__name__}: {error!s:.90}"
     finally:
-        signal.alarm(0)
-    numbers = map(np.asarray, result if isinstance(result, tuple) else (result,))
-    finite = all(np.isfinite(part).all() for part in numbers if part.dtype.kind in "fc")
-    return "right" if finite else "NaN or infinite"
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    if call.passes_on and name and not finite_in_single_precision(arguments[name]):
+        return "right"
+    return "right" if all(np.isfinite(part).all() for part in floats(result)) else "NaN or infinite"
+
+
+def floats(result):
+    """Yield the floating-point arrays in a result."""
+    if isinstance(result, tuple | list):
+        for part in result:
+            yield from floats(part)
+    elif isinstance(result, torch.Tensor):
+        yield from floats(result.detach().numpy())
+    elif isinstance(result, float | complex | np.ndarray | np.generic):
+        array = np.asarray(result)
+        if array.dtype.kind in "fc":
+            yield array
+
+
+def finite_in_single_precision(value):
+    """Return whether networks, whose numbers have 32 bits, take a value for finite ones."""
+    with contextlib.suppress(TypeError, ValueError), np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.asarray(value, np.float32)).all())
+    return True
+
+
+def accepted(good, value, *, optional):
+    """Return whether a value was taken for a number, or for a whole one, and is none."""
+    if isinstance(good, bool) or not isinstance(good, int | float) or (optional and value is None):
+        return False
+    if isinstance(value, np.ndarray | np.generic) and value.shape == ():
+        value = value.item()
+    if not isinstance(value, int | float):
+        return True
+    return not math.isfinite(value) or (isinstance(good, int) and value % 1 != 0)
 
 
 def print_calls(found):
     counts, examples = found
-    report.print_header("function", "calls", "right", "named", "other")
+    report.print_header("module", "functions", "calls", "right", "named", "warned", "other")
+    modules = {}
     for name, count in counts.items():
-        other = count.total() - count["right"] - count["ValueError"]
-        report.print_row(
-            name, *(f"{n:,}" for n in (count.total(), count["right"], count["ValueError"], other))
-        )
-    for example in examples[:200]:
+        module = re.match(r"\w+\.[a-z_]+", name)[0]
+        modules.setdefault(module, []).append(count)
+    for module, of_functions in {**modules, "all": list(counts.values())}.items():
+        count = sum(of_functions, Counter())
+        columns = [len(of_functions), count.total(), *(count[k] for k in ("right", "ValueError", "warned"))]
+        report.print_row(module, *(f"{n:,}" for n in (*columns, count.total() - sum(columns[2:]))))
+    for example in examples[:500]:
         print(example, file=sys.stderr)
     return len(examples)
 

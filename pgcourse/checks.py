@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_EPISODE_LENGTH = 100_000  # steps after which the end of an episode is no longer waited for
+MAX_COUNT = 10_000_000  # of steps, episodes, resamples or units: more would not end, or not fit into memory
 MAX_SEED = 2**30 - 1  # environments add to it, and ALE's seeds are 32 bits with a sign
 
 
@@ -39,8 +40,12 @@ class HasSpaces(Protocol):
 def real(**numbers: object) -> None:
     """Each must be a single real number, of Python, NumPy or PyTorch."""
     for name, number in numbers.items():
+        if isinstance(number, int | float):
+            continue
         value = number.item() if isinstance(number, HasItem) and number.shape == () else number
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float | np.floating) or isinstance(
+            number, np.timedelta64 | np.datetime64
+        ):
             raise ValueError(f"{name} must be a number, got {number!r:.80}")
 
 
@@ -69,7 +74,8 @@ def at_most(maximum: float, **numbers: float) -> None:
     real(**numbers)
     for name, number in numbers.items():
         if not number <= maximum:
-            raise ValueError(f"{name} must be at most {maximum:,}, got {number:,}")
+            got = f"{number:,}" if isinstance(number, int | float) else number
+            raise ValueError(f"{name} must be at most {maximum:,}, got {got}")
 
 
 def whole(minimum: int, **numbers: float | None) -> None:
@@ -80,10 +86,17 @@ def whole(minimum: int, **numbers: float | None) -> None:
             raise ValueError(f"{name} must be a whole number of at least {minimum}, got {number}")
 
 
-def seed(**numbers: float) -> None:
-    """Each number must be a seed: whole, from 0 to ``MAX_SEED``."""
-    whole(0, **numbers)
-    at_most(MAX_SEED, **numbers)
+def count(minimum: int, maximum: float = MAX_COUNT, **number: float) -> int:
+    """Return the one number given, which must be whole, from ``minimum`` to ``maximum``; None is refused."""
+    real(**number)
+    whole(minimum, **number)
+    at_most(maximum, **number)
+    return int(*number.values())
+
+
+def seed(maximum: int = MAX_SEED, **number: float) -> int:
+    """Return the one seed given, which must be whole, from 0 to ``maximum``."""
+    return count(0, maximum, **number)
 
 
 def fraction(**numbers: float) -> None:
@@ -98,8 +111,20 @@ def one_of(allowed: Iterable[object], **values: object) -> None:
     """Each value must be one of those allowed."""
     allowed = list(allowed)
     for name, value in values.items():
-        if value not in allowed:
+        if not is_one_of(allowed, value):
             raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+
+
+def is_one_of(allowed: Iterable[object], value: object) -> bool:
+    """Return whether a value is one of those allowed, which arrays are not."""
+    return getattr(value, "shape", ()) == () and value in allowed
+
+
+def text(**values: object) -> None:
+    """Each value must be text."""
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be text, got {value!r:.80}")
 
 
 def finite(**arrays: ArrayLike) -> None:
@@ -121,8 +146,23 @@ def numbers(name: str, values: ArrayLike) -> np.ndarray:
 def _array(name: str, values: ArrayLike) -> np.ndarray:
     try:
         return np.asarray(values)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # the last is PyTorch's
         raise ValueError(f"{name} must be an array: {error}") from error
+
+
+def finite_floats(name: str, values: ArrayLike) -> np.ndarray:
+    """Return an array of any shape in double precision, which must hold finite numbers."""
+    array = numbers(name, values).astype(float, copy=False)
+    finite(**{name: array})
+    return array
+
+
+def integers(name: str, values: ArrayLike) -> np.ndarray:
+    """Return an array of any shape that holds integers from 0; an empty one may have another type."""
+    array = numbers(name, values)
+    if array.size and (array.dtype.kind not in "iu" or array.min() < 0):
+        raise ValueError(f"{name} must hold integers from 0, got {array!s:.80}")
+    return array.astype(int, copy=False)
 
 
 def floats(name: str, values: ArrayLike) -> np.ndarray:
@@ -154,8 +194,12 @@ def same_shape(**arrays: np.ndarray | Tensor) -> None:
     for name, array in arrays.items():
         if not hasattr(array, "shape"):
             raise ValueError(f"{name} must be an array, got {array!r:.80}")
+        if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} must hold real numbers, got {array.dtype}")
     (first, like), *others = arrays.items()
     for name, array in others:
+        if isinstance(array, np.ndarray) and hasattr(like, "detach"):
+            raise ValueError(f"{name} must be a tensor, as {first} is, got an array")
         if array.shape != like.shape:
             raise ValueError(
                 f"{name} must have the shape of {first}, {tuple(like.shape)}, got {tuple(array.shape)}"

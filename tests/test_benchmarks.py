@@ -18,7 +18,9 @@ from pgcourse.algorithms.ddpg import DDPG, DDPGConfig
 from pgcourse.environments import lqr
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "report")
+SCRIPTS = sorted(
+    path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("good_calls", "report")
+)
 PAGE = (ROOT / "book" / "benchmarks.md").read_text(encoding="utf-8")
 
 

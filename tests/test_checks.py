@@ -1,5 +1,7 @@
 """What the public boundary refuses: the error names the argument, the value and what is allowed."""
 
+import math
+
 import gymnasium
 import numpy as np
 import pytest
@@ -91,3 +93,40 @@ def test_probabilities_in_lower_precision_are_divided_by_their_sum(dtype):
     np.testing.assert_allclose(mdp.P, 0.1, rtol=1e-15)
     with pytest.raises(ValueError, match=r"^P must sum to 1, got 0\.9\d* for state 0, action 0$"):
         MDP(P * dtype(0.99), np.zeros((10, 1)), np.full(10, 0.1), gamma=0.9)
+
+
+@pytest.mark.parametrize("value", [None, "text", np.ones(2), 1j, np.timedelta64(3, "ns"), object()])
+def test_a_count_is_a_number_and_not_none(value):
+    with pytest.raises(ValueError, match=r"^x must be a number, got "):
+        checks.count(1, x=value)
+
+
+def test_a_count_ends_where_memory_and_patience_do():
+    counts = [checks.count(1, x=x) for x in (checks.MAX_COUNT, np.int64(1), np.array(2.0))]
+    assert counts == [checks.MAX_COUNT, 1, 2]
+    assert all(type(count) is int for count in counts)
+    assert checks.count(1, math.inf, x=10**40) == 10**40
+    for value in (10**40, np.array(1e300)):
+        with pytest.raises(ValueError, match=r"^x must be at most 10,000,000, got "):
+            checks.count(1, x=value)
+
+
+def test_one_number_of_an_array_is_none_of_those_allowed():
+    assert checks.is_one_of((2, 3), np.int64(2))
+    assert not checks.is_one_of((2, 3), np.array([2]))
+    with pytest.raises(ValueError, match=r"^x must be one of 2, 3, got array\(\[2\]\)$"):
+        checks.one_of((2, 3), x=np.array([2]))
+
+
+def test_tensors_and_arrays_are_not_mixed():
+    with pytest.raises(ValueError, match=r"^v must be a tensor, as r is, got an array$"):
+        checks.same_shape(r=torch.zeros(2), v=np.zeros(2))
+    with pytest.raises(ValueError, match=r"^v must hold real numbers, got object$"):
+        checks.same_shape(r=np.zeros(2), v=np.zeros(2, object))
+
+
+def test_integers_are_from_0_and_none_of_them_may_have_any_type():
+    assert checks.integers("x", []).dtype == checks.integers("x", np.zeros(2, np.uint8)).dtype == int
+    for values in ([0.0], [-1], [True]):
+        with pytest.raises(ValueError, match=r"^x must hold integers from 0, got \["):
+            checks.integers("x", values)

@@ -502,7 +502,7 @@ def test_weight_decay_is_added_to_the_critics_gradient():
         ({"batch_size": 0}, "batch_size must be at least 1, .* got 0"),
         ({"batch_size": 21}, "batch_size must be .* learning_starts = 20 and .* got 21"),
         ({"capacity": 7}, "batch_size must be .* capacity = 7, got 8"),
-        ({"train_interval": 0}, "train_interval must be at least 1, got 0"),
+        ({"train_interval": 0}, "train_interval must be a whole number of at least 1, got 0"),
     ],
 )
 @pytest.mark.parametrize("kind", [DDPG, TD3])
@@ -534,7 +534,7 @@ def test_settings_of_the_optimisers_out_of_range(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"policy_delay": 0}, "policy_delay must be at least 1, got 0"),
+        ({"policy_delay": 0}, "policy_delay must be a whole number of at least 1, got 0"),
         ({"target_policy_noise": -1}, "target_policy_noise must be at least 0, got -1"),
         ({"target_noise_clip": float("inf")}, "target_noise_clip must be at least 0, got inf"),
     ],

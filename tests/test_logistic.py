@@ -264,3 +264,21 @@ def test_labels_that_do_not_fit_are_named(function, bad, message):
 def test_bad_settings_of_the_ascent_are_named(bad, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ascend(**GOOD, **bad)
+
+
+def test_small_integers_do_not_wrap_around():
+    z = np.array([[0, 1, 200]])
+    np.testing.assert_array_equal(softmax(z.astype(np.uint8)), softmax(z.astype(float)))
+    np.testing.assert_array_equal(sigmoid(z.astype(np.uint8)), sigmoid(z.astype(float)))
+
+
+def test_a_learning_rate_that_leaves_the_numbers_behind_is_named():
+    x, target = np.array([[10.0, 20.0], [5.0, -10.0]]), np.array([0, 1])
+    with pytest.raises(ValueError, match=r"^eta must leave the weights finite, .*, got 1e\+308$"):
+        gradient_ascent(np.zeros(2), x, target, eta=1e308, n_steps=5)
+
+
+@pytest.mark.parametrize("z", [1.0, np.zeros((2, 0)), [np.inf, 1], "text", [None]])
+def test_a_softmax_is_of_finite_numbers(z):
+    with pytest.raises(ValueError, match=r"^z must "):
+        softmax(z)

@@ -675,3 +675,28 @@ def test_bad_environments_are_named(wrong, message):
 def test_bad_carts_are_named(wrong):
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be "):
         cart(**wrong)
+
+
+@pytest.mark.parametrize("action", [[np.nan], 1.0, [1.0, 2.0], "text", None])
+def test_an_action_that_is_none_is_named(action):
+    env = cart().env()
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^action must "):
+        env.step(action)
+
+
+def test_an_infinite_action_is_clipped_as_any_large_one():
+    env = cart().env(max_action=2)
+    rewards = []
+    for action in (np.inf, 2.0):
+        env.reset(seed=0)
+        rewards.append(env.step([action])[1])
+    assert rewards[0] == rewards[1]
+
+
+def test_states_whose_value_would_overflow_are_named():
+    K = cart().optimal_gain()
+    with pytest.raises(ValueError, match=r"^s must have a finite value, got numbers up to 1e\+300$"):
+        cart().V(K, np.array([[1e300, 0.0]]))
+    with pytest.raises(ValueError, match=r"^s and a must be as many states as actions"):
+        cart().Q(K, np.zeros((3, 2)), np.zeros((2, 1)))

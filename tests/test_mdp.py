@@ -765,7 +765,10 @@ SOLITARY = np.eye(3)[[[1, 1], [1, 2], [2, 2]]]  # 0 → 1, and from 1 by action 
         (lambda: make(P=np.ones((2, 2))), "P must have shape (S, K, S), got (2, 2)"),
         (lambda: make(P=np.ones((2, 2, 3))), "P must have shape (S, K, S), got (2, 2, 3)"),
         (lambda: make(P=np.ones((2, 0, 2))), "P must have shape (S, K, S), got (2, 0, 2)"),
-        (lambda: random_mdp(0, 2, np.random.default_rng(0)), "P must have shape (S, K, S), got (0, 2, 0)"),
+        (
+            lambda: random_mdp(0, 2, np.random.default_rng(0)),
+            "n_states must be a whole number of at least 1, got 0",
+        ),
         (lambda: make(P=at(HALF, (1, 0, 1), 0.4)), "P must sum to 1, got 0.9 for state 1, action 0"),
         (lambda: make(P=at(HALF, (0, 1), [1.5, -0.5])), "P must hold probabilities, got -0.5"),
         (lambda: make(P=at(HALF, (0, 1, 0), np.nan)), "P must hold probabilities, got nan"),

@@ -77,7 +77,7 @@ def test_there_are_as_many_hidden_layers_as_asked_for(make, sizes):
 @pytest.mark.parametrize(
     ("state_dim", "sizes", "message"),
     [
-        (0, (4,), "state_dim must be at least 1, got 0"),
+        (0, (4,), "state_dim must be a whole number of at least 1, got 0"),
         (3, (), r"hidden_sizes must hold a size of at least 1 for each hidden layer, got \(\)"),
         (3, [4, 0], r"hidden_sizes must hold a size of at least 1 for each hidden layer, got \(4, 0\)"),
         (3, (0, 4), r"hidden_sizes must hold a size of at least 1 for each hidden layer, got \(0, 4\)"),
@@ -147,3 +147,26 @@ def test_one_thread_in_the_block_and_as_many_as_before_after_it():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("sizes", [None, 3, [3], [3, 0], [3, 2.5], [3, np.inf], "text", [[3, 2]], [3, 10**9]])
+def test_sizes_that_are_none_are_named(sizes):
+    with pytest.raises(ValueError, match=r"^sizes must "):
+        mlp(sizes, 0)
+
+
+@pytest.mark.parametrize("seed", [None, -1, 0.5, "text", 2**63, [1]])
+def test_a_seed_is_a_whole_number(seed):
+    for make in (
+        lambda: mlp([3, 2], seed),
+        lambda: PixelPolicy(2, seed=seed),
+        lambda: ValueNetwork(3, seed=seed),
+    ):
+        with pytest.raises(ValueError, match=r"^seed must be "):
+            make()
+
+
+def test_numbers_of_numpy_are_sizes_and_seeds():
+    """The weights are those of Python's numbers."""
+    one, two = mlp([3, 4, 1], 5), mlp(np.array([3.0, 4.0, 1.0]), np.int64(5))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))

@@ -191,7 +191,7 @@ class TestSoftmaxPolicy:
         assert sum(w.numel() for w in SoftmaxPolicy(4, 2).parameters()) == (4 * 64 + 64) + (64 * 2 + 2)
 
     def test_it_has_at_least_two_actions(self):
-        with pytest.raises(ValueError, match=r"^n_actions must be at least 2, got 1$"):
+        with pytest.raises(ValueError, match=r"^n_actions must be a whole number of at least 2, got 1$"):
             SoftmaxPolicy(4, 1)
 
     @pytest.mark.parametrize("s", [np.zeros((3, 5)), np.zeros(4), np.zeros((2, 3, 4))])
@@ -254,7 +254,7 @@ class TestGaussianPolicy:
     @pytest.mark.parametrize(
         ("call", "message"),
         [
-            (lambda: GaussianPolicy(1, 0), "action_dim must be at least 1, got 0"),
+            (lambda: GaussianPolicy(1, 0), "action_dim must be a whole number of at least 1, got 0"),
             (lambda: GaussianPolicy(1, 1, sigma=0), "sigma must be a positive number, got 0"),
             (
                 lambda: GaussianPolicy(2, 1).greedy(np.zeros((3, 1))),
@@ -457,3 +457,21 @@ class TestGreedyQPolicy:
             ValueError, match=r"^the policy must give finite values, got nan; a smaller eta may help$"
         ):
             GreedyQPolicy(QTable([[0.0, np.nan]])).greedy([0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_states_that_are_not_finite_are_blamed_and_not_eta(value):
+    s = np.array([[value, 0.0]])
+    rng = np.random.default_rng(0)
+    for policy in (SoftmaxPolicy(2, 2), GaussianPolicy(2, 1), DeterministicPolicy(2, [-1], [1])):
+        with torch.no_grad():
+            policy.layers[0].weight.fill_(1.0)
+            policy.layers[2].weight[:] = torch.tensor([[1.0, -1.0] * 32])
+        with pytest.raises(ValueError, match=r"^s must be finite in float32, got (nan|inf)$"):
+            policy.sample(s, rng)
+
+
+@pytest.mark.parametrize("sigma", [1e-40, 1e40])
+def test_a_standard_deviation_fits_into_single_precision(sigma):
+    with pytest.raises(ValueError, match=r"^sigma must be from 1e-30 to 1e\+30, got 1e"):
+        GaussianPolicy(2, 1, sigma=sigma)

@@ -532,7 +532,7 @@ def build(name, **overrides):
         (lambda: build("reinforce/pong", crop_columns=80), "crop_columns must be from 0 to 79, got 80"),
         (lambda: build("reinforce/pong", crop_columns=-1), "crop_columns must be from 0 to 79, got -1"),
         (lambda: build("reinforce/pong", n_envs=0), "n_envs must be .*at least 1, got 0"),
-        (lambda: build("reinforce/pong", hidden_size=0), "hidden_size must be at least 1, got 0"),
+        (lambda: build("reinforce/pong", hidden_size=0), "hidden_size must be .*at least 1, got 0"),
         (
             lambda: build("dqn/cartpole", exploration_steps=0),
             "exploration_steps must be at least 1, got 0",
@@ -631,3 +631,11 @@ class TestRegister:
         with pytest.raises(ValueError, match=f"^algorithm must be one of {names}, got 'qdn'$"):
             recipes.register("qdn/tiny", "Tiny.", "qdn", Task("CartPole-v1"), MLP(), 10, 5)
         assert not recipes.RECIPES
+
+
+@pytest.mark.parametrize("field", ["steps", "checkpoint_interval", "n_eval_episodes", "n_envs"])
+@pytest.mark.parametrize("value", [None, 0, np.nan, "text", [1]])
+def test_the_numbers_of_a_recipe_are_checked_when_it_is_made(field, value):
+    recipe = recipes.get("dqn/cartpole")
+    with pytest.raises(ValueError, match=f"^{field} must be "):
+        dataclasses.replace(recipe, **{field: value})

@@ -348,7 +348,7 @@ def test_a_state_of_another_network_is_rejected():
         (lambda: learner(eta=0), "eta must be a positive number, got 0"),
         (lambda: learner(eta=float("nan")), "eta must be a positive number, got nan"),
         (lambda: learner(eta_decay_steps=0), "eta_decay_steps must be a positive number, got 0"),
-        (lambda: learner(batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda: learner(batch_size=0), "batch_size must be a whole number of at least 1, got 0"),
         (lambda: learner(gamma=1.1), r"gamma must be in \[0, 1\], got 1.1"),
         (lambda: learner(optimizer="LBFGS"), "optimizer must be one of Adam, RMSprop, SGD, got 'LBFGS'"),
         (

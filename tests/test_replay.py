@@ -315,7 +315,7 @@ class TestState:
 
 @pytest.mark.parametrize("capacity", [0, -1])
 def test_the_capacity_is_at_least_one(capacity):
-    with pytest.raises(ValueError, match=f"^capacity must be at least 1, got {capacity}$"):
+    with pytest.raises(ValueError, match=f"^capacity must be a whole number of at least 1, got {capacity}$"):
         ReplayBuffer(capacity, (1,), (1,))
 
 
@@ -323,3 +323,25 @@ def test_a_new_buffer_is_empty():
     replay = ReplayBuffer(3, (1,), (1,))
     assert len(replay) == replay.n_added == 0
     assert contents(replay) == []
+
+
+def test_what_would_be_truncated_is_refused():
+    """0.5 is no action, and no truth value either."""
+    columns = dict(s=np.zeros((1, 2)), a=np.array([1]), r=np.ones(1), next_s=np.zeros((1, 2)))
+    replay = ReplayBuffer(4, (2,), (), action_dtype=np.int64)
+    replay.add(**columns, terminated=np.array([True]))
+    with pytest.raises(ValueError, match=r"^a must hold integers, got float64$"):
+        replay.add(**columns | {"a": np.array([0.5])}, terminated=np.array([True]))
+    with pytest.raises(ValueError, match=r"^terminated must hold booleans, got float64$"):
+        replay.add(**columns, terminated=np.array([0.5]))
+    assert len(replay) == 1
+
+
+def test_a_buffer_that_does_not_fit_into_memory_says_so():
+    with pytest.raises(ValueError, match=r"^capacity and state_shape must fit into memory, got capacity "):
+        ReplayBuffer(10**9, (10**9,), ())
+    for wrong, name in ((("text",), "state_shape"), (None, "state_shape"), (3, "state_shape")):
+        with pytest.raises(ValueError, match=f"^{name} must "):
+            ReplayBuffer(4, wrong, ())
+    with pytest.raises(ValueError, match=r"^state_dtype must be a type of number, got object$"):
+        ReplayBuffer(4, (2,), (), state_dtype=object)

@@ -419,3 +419,9 @@ class TestSurrogate:
     def test_bad_input_is_named(self, L, G, n, message):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             surrogate(L, G, n)
+
+
+def test_observations_of_8_bits_are_as_good_as_others():
+    G, observation = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0, 255], [255, 0]])
+    found = state_mean_baseline(G, observation.astype(np.uint8))
+    np.testing.assert_array_equal(found, state_mean_baseline(G, observation))

@@ -225,6 +225,7 @@ def test_an_interval_is_printed_as_a_number_with_brackets():
     assert str(Interval(-0.36159, -0.4492, -0.02847)) == "-0.36 [-0.45, -0.03]"
     assert str(Interval(1234.5, 1234.5, 1234.5)) == "1234 [1234, 1234]"
     assert str(Interval(5, -np.inf, np.inf)) == "5 [-inf, inf]"
+    assert str(Interval(-0.4, -17, 26)) == "0 [-17, 26]"
 
 
 def test_a_band_is_four_arrays_of_one_length():
@@ -257,7 +258,7 @@ CURVE = ([0, 1], [0, 1])
         (lambda: bootstrap_interval([1, 2], level=np.nan), "level must be between 0 and 1, got nan"),
         (
             lambda: bootstrap_interval([1, 2], n_resamples=0),
-            "n_resamples must be a whole number of at least 1, got 0",
+            "n_resamples must be a whole number of at least 2, got 0",
         ),
         (lambda: probability_of_improvement([1], [1, 2]), f"x {ONE}"),
         (lambda: probability_of_improvement([1, 2], [1]), f"y {ONE}"),

@@ -668,7 +668,7 @@ def test_where_no_scheduler_listens_it_is_an_error(unreachable):
     [
         ({"eta": [0.01, -1]}, "eta must be a positive number, got -1.0"),
         ({"gamma": [0.9, 99]}, r"gamma must be in \[0, 1\], got 99.0"),
-        ({"batch_size": [50, 0]}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": [50, 0]}, "batch_size must be a whole number of at least 1, got 0"),
         ({"hidden_sizes": ["8", "0"]}, "hidden_sizes must .*, got "),
         ({"n_envs": [1, 0]}, "n_envs must be a whole number of at least 1, got 0"),
         ({"optimizer": ["Adam", "adam"]}, "optimizer must be one of Adam, RMSprop, SGD, got 'adam'"),

@@ -53,7 +53,7 @@ def test_a_discrete_q_network_is_the_formula_in_numpy(n, state_dim, n_actions, h
     [
         (lambda: ValueNetwork(2)(np.zeros(2)), r"s must have shape \(N, 2\), got \(2,\)"),
         (lambda: DiscreteQNetwork(2, 3)(np.zeros((1, 3))), r"s must have shape \(N, 2\), got \(1, 3\)"),
-        (lambda: DiscreteQNetwork(2, 1), "n_actions must be at least 2, got 1"),
+        (lambda: DiscreteQNetwork(2, 1), "n_actions must be a whole number of at least 2, got 1"),
         (
             lambda: TabularValue(np.zeros((2, 2))),
             r"v must be finite, shape \(n_states,\), got shape \(2, 2\)",
@@ -67,8 +67,11 @@ def test_a_discrete_q_network_is_the_formula_in_numpy(n, state_dim, n_actions, h
             lambda: TabularValue(np.zeros(2))([0.0]),
             r"s must hold integers in 0\.\.1, shape \(N,\), got tensor\(\[0\.\]\)",
         ),
-        (lambda: QNetwork(1, 0), "action_dim must be at least 1, got 0"),
-        (lambda: QNetwork(1, 0, action_at_second_layer=True), "action_dim must be at least 1, got 0"),
+        (lambda: QNetwork(1, 0), "action_dim must be a whole number of at least 1, got 0"),
+        (
+            lambda: QNetwork(1, 0, action_at_second_layer=True),
+            "action_dim must be a whole number of at least 1, got 0",
+        ),
     ],
 )
 def test_errors_name_the_argument_and_its_value(call, message):

@@ -150,3 +150,9 @@ def test_without_a_screen_there_is_no_window_but_advice(dummy_screen, monkeypatc
         RuntimeError, match=r"^no window can be opened: nonsense not available; write a video file instead$"
     ):
         video.play_in_window(colored(3), "none")
+
+
+@pytest.mark.parametrize("fps", [0, np.nan, 1e300, "text", None])
+def test_frames_per_second_are_a_positive_number(fps):
+    with pytest.raises(ValueError, match=r"^fps must be "):
+        video.encode_mp4([np.zeros((2, 2, 3), np.uint8)], fps=fps)

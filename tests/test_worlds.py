@@ -194,13 +194,13 @@ def test_the_values_of_the_random_walk_are_linear(n, left):
         ),
         (lambda: short_corridor(swapped=(3,)), "swapped must name tiles 0..2, got 3"),
         (lambda: short_corridor(swapped=(0, -1)), "swapped must name tiles 0..2, got -1"),
-        (lambda: short_corridor((0, 0.5), ()), "observation must hold integers from 0, got [0.  0.5 0. ]"),
-        (lambda: short_corridor((0, -2), ()), "observation must hold integers from 0, got [ 0 -2  0]"),
+        (lambda: short_corridor((0, 0.5), ()), "observations must hold integers from 0, got [0.  0.5]"),
+        (lambda: short_corridor((0, -2), ()), "observations must hold integers from 0, got [ 0 -2]"),
         *(
             (lambda n=n: random_walk(n), f"n_states must be an odd number of at least 1, got {n}")
             for n in (0, 2, -1, 2.5)
         ),
-        (lambda: random_walk(3, np.inf), "r must be finite, got inf"),
+        (lambda: random_walk(3, np.inf), "left_reward must be finite, got inf"),
         (lambda: access_control(0), "n_servers must be a whole number of at least 1, got 0"),
         (lambda: access_control(free_probability=0), "free_probability must be in (0, 1], got 0"),
         (

@@ -113,7 +113,7 @@ class ActorCritic(Resumable):
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(checks.seed(seed=seed))
         self.n_steps, self._warned = 0, False
         self._reset()
         s = self._state.s

@@ -5,6 +5,7 @@ Slides 19–21, 31 and 61, line 1.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -87,8 +88,8 @@ class PartialEpisodes:
         n_steps: int = 0,
         max_episode_length: int = MAX_EPISODE_LENGTH,
     ):
-        checks.whole(1, max_episode_length=max_episode_length)
-        self.n_steps, self.max_episode_length = n_steps, max_episode_length
+        self.n_steps = checks.count(0, math.inf, n_steps=n_steps)
+        self.max_episode_length = checks.count(1, math.inf, max_episode_length=max_episode_length)
         self.begin(env, rng)
 
     def begin(self, env: Environment, rng: np.random.Generator) -> None:
@@ -121,7 +122,9 @@ def collect_episodes(
 
     Slides 19–21 and 31.
     """
+    checks.real(n_steps=n_steps)
     checks.at_least(1, n_steps=n_steps)
+    checks.at_most(checks.MAX_COUNT, n_steps=n_steps)
     partial = PartialEpisodes(env, rng) if partial is None else partial
     if partial.interrupted:
         partial.begin(env, rng)
@@ -169,7 +172,7 @@ class RolloutState:
     """The state of a vector environment between two calls of ``collect_rollout``."""
 
     def __init__(self, env: Environment, rng: np.random.Generator, n_steps: int = 0):
-        self.n_steps = n_steps
+        self.n_steps = checks.count(0, math.inf, n_steps=n_steps)
         self.begin(env, rng)
 
     def begin(self, env: Environment, rng: np.random.Generator) -> None:
@@ -203,7 +206,10 @@ def collect_rollout(
 
     Slide 61, line 1.
     """
+    checks.real(max_episode_length=max_episode_length)
     checks.whole(1, rollout_length=rollout_length, max_episode_length=max_episode_length)
+    if rollout_length is not None:
+        checks.at_most(checks.MAX_COUNT, rollout_length=rollout_length)
     state = RolloutState(env, rng) if state is None else state
     if state.interrupted:
         state.begin(env, rng)

@@ -30,6 +30,8 @@ def as_schedule(name: str, value: float | Schedule, decay_steps: float | None = 
         decay_steps: steps after which a number has fallen to a half (``inverse_time_decay``); None keeps it
             constant.
     """
+    if not callable(value):
+        checks.real(**{name: value})
     if decay_steps is not None:
         checks.positive(eta_decay_steps=decay_steps)
         if callable(value):
@@ -72,6 +74,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Return PyTorch's optimiser of that name, one of ``OPTIMIZERS``; ``fused`` Adam is faster."""
     checks.one_of(OPTIMIZERS, optimizer=name)
+    checks.real(eta=eta, **options)
+    checks.at_least(0, eta=eta, **options)
     options |= {"fused": True} if fused and name == "Adam" else {}
     return getattr(torch.optim, name)(parameters, lr=eta, **options)
 

@@ -27,6 +27,7 @@ from pgcourse.algorithms.config import gradient_step, make_optimizer
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
 from pgcourse.arrays import Float
 from pgcourse.maths.td import gae, td_error, value_loss
+from pgcourse.networks.mlp import as_tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ class Critic:
     def fit(self, s: np.ndarray, target: np.ndarray) -> float:
         """Take a step towards targets, shape (N,), for N states; return the loss before it."""
         v = self.value(s)
-        loss = value_loss(v, torch.as_tensor(target, dtype=v.dtype))
+        loss = value_loss(v, as_tensor("target", target, v.dtype))
         gradient_step(self.optimizer, loss, self.config.eta_critic, self.value)
         return loss.item()
 
@@ -166,7 +167,7 @@ class PolicyEvaluation:
     ):
         check_environment(env)
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(checks.seed(seed=seed))
         self._state = RolloutState(env, self._rng)
         check_actions(env, policy, self._state.s)
         check_output("value(s)", value, (three(self._state.s),), (3,))

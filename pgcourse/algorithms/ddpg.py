@@ -50,6 +50,7 @@ class DDPGConfig(OffPolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checks.real(tau=self.tau)
         if not 0 < self.tau <= 1:
             raise ValueError(f"tau must be in (0, 1], got {self.tau}")
 
@@ -159,7 +160,9 @@ class TD3Config(DDPGConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.at_least(1, policy_delay=self.policy_delay)
+        noise = {"target_policy_noise": self.target_policy_noise, "target_noise_clip": self.target_noise_clip}
+        checks.real(**noise)
+        checks.count(1, policy_delay=self.policy_delay)
         checks.at_least(0, target_policy_noise=self.target_policy_noise)
         checks.at_least(0, target_noise_clip=self.target_noise_clip)
 

@@ -64,7 +64,7 @@ class DQNConfig(OffPolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.at_least(1, target_update_interval=self.target_update_interval)
+        checks.count(1, target_update_interval=self.target_update_interval)
         checks.at_least(1, exploration_steps=self.exploration_steps)
         checks.fraction(epsilon=self.epsilon(0) if callable(self.epsilon) else self.epsilon)
 

@@ -23,6 +23,7 @@ class OrnsteinUhlenbeckNoise:
     """
 
     def __init__(self, sigma: float, theta: float):
+        checks.real(sigma=sigma, theta=theta)
         checks.at_least(0, sigma=sigma)
         if not 0 < theta <= 1:
             raise ValueError(f"theta must be in (0, 1], got {theta}")
@@ -30,10 +31,14 @@ class OrnsteinUhlenbeckNoise:
 
     def reset(self, shape: tuple[int, ...]) -> None:
         """Start at 0 in all environments: shape is (n_envs, D)."""
-        self.x = np.zeros(shape, np.float32)
+        sizes = checks.integers("shape", shape)
+        if sizes.ndim != 1 or sizes.prod() > checks.MAX_COUNT:
+            raise ValueError(f"shape must be (n_envs, D), got {shape!s:.80}")
+        self.x = np.zeros(tuple(sizes.tolist()), np.float32)
 
     def reset_where(self, done: Bool[np.ndarray, " n_envs"]) -> None:
         """Start again at 0 where an episode ended."""
+        done = checks.booleans(self.x.shape[:1], default=False, done=done)
         self.x = self.x * ~done[:, None]
 
     def sample(self, rng: np.random.Generator) -> Float[np.ndarray, "n_envs D"]:

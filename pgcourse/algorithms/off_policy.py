@@ -43,10 +43,13 @@ class OffPolicyConfig:
 
     def __post_init__(self) -> None:
         checks.fraction(gamma=self.gamma)
-        checks.at_least(1, train_interval=self.train_interval)
+        counts = {"capacity": self.capacity, "learning_starts": self.learning_starts}
+        counts |= {"batch_size": self.batch_size, "train_interval": self.train_interval}
+        checks.real(**counts)
         if not 1 <= self.batch_size <= min(self.learning_starts, self.capacity):
             limits = f"learning_starts = {self.learning_starts:,} and capacity = {self.capacity:,}"
             raise ValueError(f"batch_size must be at least 1, and at most {limits}, got {self.batch_size:,}")
+        checks.whole(1, **counts)
 
 
 class UpdateMetrics(NamedTuple):
@@ -65,8 +68,9 @@ def polyak_update(target: Network, network: Network, tau: float) -> None:
 
     Slide 66, line 6; Lillicrap et al. (2016).
     """
+    checks.fraction(tau=tau)
     for w_target, w in zip(target.parameters(), network.parameters(), strict=True):
-        w_target.lerp_(w, tau)
+        w_target.lerp_(w, float(tau))
 
 
 class OffPolicyAlgorithm(Resumable):
@@ -86,7 +90,7 @@ class OffPolicyAlgorithm(Resumable):
         check_environment(env)
         self.env, self.replay, self.config = env, replay, config
         self.n_steps, self.n_gradient_steps = 0, 0
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(checks.seed(seed=seed))
         self._reset()
 
     def select_action(self, s: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ class ReinforceConfig:
     optimizer: str = checks.setting("Adam", "Adam, RMSprop or SGD")
 
     def __post_init__(self) -> None:
-        checks.at_least(1, batch_size=self.batch_size)
+        checks.count(1, batch_size=self.batch_size)
         checks.fraction(gamma=self.gamma)
 
 
@@ -123,7 +123,7 @@ class Reinforce(Resumable):
         self.training_data, self.max_episode_length = training_data or self._every_step, max_episode_length
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(checks.seed(seed=seed))
         self.n_steps, self._warned = 0, False
         self._reset()
         a = check_actions(env, policy, self._partial.s)

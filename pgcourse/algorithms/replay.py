@@ -5,6 +5,7 @@ Slide 66, lines 1 and 2; Lin (1992); Mnih et al. (2015).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,17 @@ class Transitions(NamedTuple):
     r: Float[np.ndarray, " N"]  # float32
     next_s: np.ndarray  # s', (N, ...): of the same episode, also where it was truncated
     terminated: Bool[np.ndarray, " N"]  # whether the episode terminated, so that s' has no value
+
+
+def _converted(name: str, values: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Return numbers in the type in which they are stored, where whole ones stay whole."""
+    array, kind = checks.numbers(name, values), stored.dtype.kind
+    with np.errstate(invalid="ignore"):
+        converted = array.astype(stored.dtype, copy=False)
+    if kind != "f" and array.dtype.kind != kind and (converted != array).any():
+        must = "booleans" if kind == "b" else "integers"
+        raise ValueError(f"{name} must hold {must}, got {array.dtype}")
+    return converted
 
 
 class ReplayBuffer:
@@ -44,11 +56,27 @@ class ReplayBuffer:
         state_dtype: DTypeLike = np.float32,
         action_dtype: DTypeLike = np.float32,
     ):
-        checks.at_least(1, capacity=capacity)
-        self.capacity, self.n_added = capacity, 0
-        s, next_s = (np.zeros((capacity, *state_shape), state_dtype) for _ in range(2))
-        a, r = np.zeros((capacity, *action_shape), action_dtype), np.zeros(capacity, np.float32)
-        self._storage = Transitions(s, a, r, next_s, np.zeros(capacity, bool))
+        self.capacity, self.n_added = checks.count(1, math.inf, capacity=capacity), 0
+        s, next_s = (self._zeros(state_dtype, state_shape=state_shape) for _ in range(2))
+        a, r = self._zeros(action_dtype, action_shape=action_shape), self._zeros(np.float32, shape=())
+        self._storage = Transitions(s, a, r, next_s, self._zeros(bool, shape=()))
+
+    def _zeros(self, dtype: DTypeLike, **shapes: tuple[int, ...]) -> np.ndarray:
+        """Return the array of a column, for the one shape given."""
+        [(name, shape)] = shapes.items()
+        sizes = checks.integers(name, shape)
+        if sizes.ndim != 1:
+            raise ValueError(f"{name} must be the sizes of an array's axes, got {shape!s:.80}")
+        try:
+            column = np.zeros((self.capacity, *sizes.tolist()), dtype)
+        except TypeError as error:
+            raise ValueError(f"{name.replace('shape', 'dtype')} must be a type of number: {error}") from error
+        except (MemoryError, ValueError, OverflowError) as error:
+            got = f"capacity {self.capacity:,} and {name} {tuple(sizes.tolist())}"
+            raise ValueError(f"capacity and {name} must fit into memory, got {got}: {error}") from error
+        if column.dtype.kind not in "biuf":
+            raise ValueError(f"{name.replace('shape', 'dtype')} must be a type of number, got {column.dtype}")
+        return column
 
     def __len__(self) -> int:
         """Return how many transitions are stored."""
@@ -60,9 +88,7 @@ class ReplayBuffer:
         """Store N transitions, shapes (N, ...) as in ``Transitions``; all finite, or none is stored."""
         columns = (s, a, r, next_s, terminated)
         with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite, and is refused
-            new = Transitions(
-                *(np.asarray(x, kept.dtype) for x, kept in zip(columns, self._storage, strict=True))
-            )
+            new = Transitions(*map(_converted, Transitions._fields, columns, self._storage))
         self._check_shapes(new, np.size(r))
         checks.finite(**new._asdict())
         self.n_added += len(new.r)
@@ -73,6 +99,9 @@ class ReplayBuffer:
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:
         """Draw a mini-batch uniformly and with replacement: from 1 to as many transitions as are stored."""
+        if type(batch_size) is not int:
+            checks.count(0, batch_size=batch_size)
+            batch_size = int(batch_size)
         if not 1 <= batch_size <= len(self):
             stored = f"the number of stored transitions, {len(self):,}"
             raise ValueError(f"batch_size must be from 1 to {stored}, got {batch_size}")

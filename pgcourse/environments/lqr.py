@@ -10,6 +10,7 @@ Slides 64–65; Silver et al. (2014), theorem 1; Fazel, Ge, Kakade & Mesbahi (20
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,7 +64,7 @@ class LQR:
 
     def __post_init__(self) -> None:
         for name in ("A", "B", "C", "R", "initial_covariance", "noise_covariance"):
-            object.__setattr__(self, name, np.array(getattr(self, name), float))
+            object.__setattr__(self, name, checks.numbers(name, getattr(self, name)).astype(float))
         if self.B.ndim != 2 or not self.B.size or not np.isfinite(self.B).all():
             raise ValueError(f"B must be finite, of shape (n, D), got shape {self.B.shape}: {self.B}")
         n, D = self.B.shape
@@ -75,6 +76,7 @@ class LQR:
             if abs(matrix - matrix.T).max() > rounding or not allowed:
                 kind = "definite" if name == "R" else "semidefinite"
                 raise ValueError(f"{name} must be symmetric positive {kind}, got {matrix}")
+        checks.real(gamma=self.gamma)
         if not 0 <= self.gamma < 1:
             raise ValueError(f"gamma must be in [0, 1), got {self.gamma}")
 
@@ -90,7 +92,8 @@ class LQR:
     def V(self, K: Gain, s: States) -> Float[np.ndarray, " N"]:
         """Return V(s) = −s·P s − c of a gain."""
         P, c = self.values(K)
-        return -_quadratic_form(P, s) - c
+        [s] = self._vectors(s=s)
+        return _finite_value(-_quadratic_form(P, s) - c, s=s)
 
     def Q(self, K: Gain, s: States, a: Actions) -> Float[np.ndarray, " N"]:
         """Return Q(s, a), the value of action a now and of the gain from then on. Slide 64.
@@ -98,15 +101,15 @@ class LQR:
         Q(s, a) = −(s·C s + a·R a) − γ s'·P s' − c,        s' = A s + B a
         """
         P, c = self.values(K)
-        s, a = np.asarray(s, float), np.asarray(a, float)
+        s, a = self._vectors(s=s, a=a)
         next_s = s @ self.A.T + a @ self.B.T
         r = -_quadratic_form(self.C, s) - _quadratic_form(self.R, a)
-        return r - self.gamma * _quadratic_form(P, next_s) - c
+        return _finite_value(r - self.gamma * _quadratic_form(P, next_s) - c, s=s, a=a)
 
     def dQ_da(self, K: Gain, s: States, a: Actions) -> Actions:
         """Return the action gradient ∂Q/∂a = −2 (R a + γ BᵀP s'). Slide 65."""
         P, _ = self.values(K)
-        s, a = np.asarray(s, float), np.asarray(a, float)
+        s, a = self._vectors(s=s, a=a)
         return -2 * (a @ self.R + self.gamma * (s @ self.A.T + a @ self.B.T) @ P @ self.B)
 
     def J(self, K: Gain) -> float:
@@ -154,25 +157,41 @@ class LQR:
 
         Actions are clipped to ±max_action, a positive number.
         """
-        checks.whole(1, n_steps=n_steps)
-        checks.positive(max_action=max_action)
         return LQREnv(self, n_steps, max_action)
 
     def _closed_loop(self, K: Gain) -> tuple[Gain, Matrix]:
-        K = np.asarray(K, float)
+        K = checks.numbers("K", K).astype(float, copy=False)
         _check_finite("K", K, self.B.T.shape)
         closed_loop = np.sqrt(self.gamma) * (self.A - self.B @ K)
-        if (largest := abs(np.linalg.eigvals(closed_loop)).max()) >= 1:
+        largest = abs(np.linalg.eigvals(closed_loop)).max() if np.isfinite(closed_loop).all() else np.inf
+        if largest >= 1:
             got = f"{largest:.6g} with K = {K}"
             raise ValueError(f"K must keep the spectral radius of √γ (A − BK) below 1, got {got}")
         return K, closed_loop
 
+    def _vectors(self, **vectors: np.ndarray) -> list[np.ndarray]:
+        """Return states and actions, finite, shapes (..., n) and (..., D), as many of each."""
+        sizes = dict(zip("sa", self.B.shape, strict=True))
+        arrays = {name: checks.finite_floats(name, vector) for name, vector in vectors.items()}
+        for name, array in arrays.items():
+            if array.shape[-1:] != (sizes[name],):
+                raise ValueError(f"{name} must have shape (..., {sizes[name]}), got {array.shape}")
+        try:
+            np.broadcast_shapes(*(array.shape[:-1] for array in arrays.values()))
+        except ValueError:
+            shapes = " and ".join(str(array.shape) for array in arrays.values())
+            raise ValueError(f"s and a must be as many states as actions, got shapes {shapes}") from None
+        return list(arrays.values())
+
 
 class LQREnv(Env):
-    """A Gymnasium environment of an LQR, with ``Box`` observations s and actions."""
+    """A Gymnasium environment with ``Box`` observations s and actions; arguments as for ``LQR.env``."""
 
     def __init__(self, lqr: LQR, n_steps: int, max_action: float):
+        n_steps = checks.count(1, math.inf, n_steps=n_steps)
+        checks.positive(max_action=max_action)
         n, D = lqr.B.shape
+        n_steps, max_action = int(n_steps), float(max_action)
         self.lqr, self.n_steps, self.max_action, self.t = lqr, n_steps, max_action, 0
         self.observation_space = Box(-np.inf, np.inf, (n,), np.float64)
         self.action_space = Box(-max_action, max_action, (D,), np.float64)
@@ -186,8 +205,12 @@ class LQREnv(Env):
 
     def step(self, action: Float[np.ndarray, " D"]) -> tuple[np.ndarray, float, bool, bool, dict]:
         """Take an action, which is clipped to ±max_action; an episode is only ever truncated."""
-        lqr = self.lqr
-        a = np.clip(np.asarray(action, float), -self.max_action, self.max_action)
+        lqr, action = self.lqr, checks.numbers("action", action)
+        shape = (lqr.B.shape[1],)
+        if action.shape != shape or np.isnan(action).any():
+            expected = f"{shape[0]} numbers, shape {shape}"
+            raise ValueError(f"action must be {expected}, got {action} of shape {action.shape}")
+        a = np.clip(action.astype(float), -self.max_action, self.max_action)
         r = -float(self.s @ lqr.C @ self.s + a @ lqr.R @ a)
         noise = self._noise_root @ self.np_random.standard_normal(len(self._noise_root))
         self.s = lqr.A @ self.s + lqr.B @ a + noise
@@ -201,7 +224,9 @@ def cart(*, gamma: float = 0.95, noise_variance: float = 0.01) -> LQR:
     s is its position and velocity, a the force on it, ten times a second; γ is below 1 and ``noise_variance``
     at least 0.
     """
+    checks.real(noise_variance=noise_variance)
     checks.at_least(0, noise_variance=noise_variance)
+    noise_variance = float(noise_variance)
     A, B = np.array([[1, 0.1], [0, 1]]), np.array([[0.005], [0.1]])
     return LQR(A, B, np.diag([1, 0.1]), np.array([[0.1]]), gamma, np.eye(2), np.diag([0, noise_variance]))
 
@@ -213,6 +238,14 @@ def _check_finite(name: str, matrix: np.ndarray, shape: tuple[int, ...]) -> None
 
 def _quadratic_form(matrix: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.einsum("...i,ij,...j->...", np.asarray(x, float), matrix, np.asarray(x, float))
+
+
+def _finite_value(value: np.ndarray, **vectors: np.ndarray) -> np.ndarray:
+    """Return values, which overflow only if the states or actions are too large."""
+    if not np.isfinite(value).all():
+        largest = max(abs(vector).max() for vector in vectors.values())
+        raise ValueError(f"{' and '.join(vectors)} must have a finite value, got numbers up to {largest:.3g}")
+    return value
 
 
 def _root(covariance: Matrix) -> Matrix:

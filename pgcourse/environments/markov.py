@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from pgcourse import checks
 from pgcourse.arrays import Bool, Float, Int
 
 MAX_EXPECTED_LENGTH = 1e12  # of an episode: with more steps, fewer than 4 of a float's 16 digits are left
 
 
-def in_double_precision(p: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
+def in_double_precision(name: str, p: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch n"]:
     """Return a copy in double precision; divide what sums to 1 as well as float32 or float16 can by its sum.
 
     The rounding errors would otherwise be taken for a mistake, or multiply over the steps of an episode.
     """
-    p = np.asarray(p)
+    p = checks.numbers(name, p)
     if p.dtype not in (np.float32, np.float16) or not p.ndim or not np.isfinite(p).all():
         return np.array(p, float)
     tolerance, p = p.shape[-1] * float(np.finfo(p.dtype).eps), p.astype(float)
@@ -27,12 +28,15 @@ def in_double_precision(p: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "
 
 def check_distributions(name: str, p: Float[np.ndarray, "*batch n"]) -> None:
     """Along the last axis, the array must hold probabilities that sum to 1."""
+    p = checks.numbers(name, p)
+    if not p.ndim:
+        raise ValueError(f"{name} must have shape (..., n), got a single number, {p}")
     if not np.isfinite(p).all() or (p < 0).any():
         raise ValueError(f"{name} must hold probabilities, got {p[~(p >= 0) | np.isinf(p)][0]}")
     total = p.sum(axis=-1)
     if len(wrong := np.argwhere(abs(total - 1) > 1e-9)):
         at = tuple(wrong[0].tolist())
-        where = f" for state {at[0]}, action {at[1]}" if at else ""
+        where = f" for state {at[0]}, action {at[1]}" if len(at) == 2 else ""
         raise ValueError(f"{name} must sum to 1, got {total[at]:.9g}{where}")
 
 

@@ -82,29 +82,33 @@ class MDP:
     observation: Int[np.ndarray, " S"] = cast("np.ndarray", None)
 
     def __post_init__(self) -> None:
-        P, initial_distribution = map(markov.in_double_precision, (self.P, self.initial_distribution))
-        r = np.array(self.r, float)
+        P = markov.in_double_precision("P", self.P)
+        initial_distribution = markov.in_double_precision("initial_distribution", self.initial_distribution)
+        r = checks.finite_floats("r", self.r).copy()
         if P.ndim != 3 or P.shape[0] != P.shape[2] or 0 in P.shape:
             raise ValueError(f"P must have shape (S, K, S), got {P.shape}")
         n_states, n_actions, _ = P.shape
-        observation = np.arange(n_states) if self.observation is None else np.array(self.observation)
+        observation = (
+            np.arange(n_states)
+            if self.observation is None
+            else checks.integers("observation", self.observation)
+        )
         _check_shape((n_states, n_actions), r=r)
         _check_shape((n_states,), initial_distribution=initial_distribution, observation=observation)
         markov.check_distributions("P", P)
         markov.check_distributions("initial_distribution", initial_distribution)
-        checks.finite(r=r)
         absorbing = checks.booleans((n_states,), default=False, absorbing=self.absorbing).copy()
-        if not np.issubdtype(observation.dtype, np.integer) or observation.min() < 0:
-            raise ValueError(f"observation must hold integers from 0, got {observation}")
+        checks.at_most(checks.MAX_COUNT, observation=int(observation.max()))
         if (p := initial_distribution[absorbing]).any():
             raise ValueError(f"initial_distribution must be 0 for absorbing states, got {p.max():.4g}")
         checks.fraction(gamma=self.gamma)
-        checks.whole(1, horizon=self.horizon)
+        if self.horizon is not None:
+            checks.count(1, horizon=self.horizon)
         if self.gamma == 1 and self.horizon is None:
             condition = "gamma must be below 1 or horizon be given"
             markov.check_absorption(condition, P, absorbing, initial=np.ones(n_states, bool))
         arrays = {"P": P, "r": r, "initial_distribution": initial_distribution, "absorbing": absorbing}
-        arrays["observation"] = observation.astype(int)
+        arrays["observation"] = observation.astype(int)  # a copy
         for array in arrays.values():
             array.flags.writeable = False
         vars(self).update(arrays, horizon=None if self.horizon is None else int(self.horizon))
@@ -222,7 +226,7 @@ class MDP:
         import torch
 
         P, r, d = (torch.tensor(array) for array in (self._transient_P, self.r, self.initial_distribution))
-        logits = torch.tensor(self._logits(w), requires_grad=True)
+        logits = torch.tensor(self._logits(w).copy(), requires_grad=True)
         pi = logits.softmax(dim=1)[torch.tensor(self.observation)]
         P, r = torch.einsum("sk,skt->st", pi, P), (pi * r).sum(dim=1)
         if self.horizon is None:
@@ -293,7 +297,8 @@ class MDP:
             rng: source of all random numbers.
             n_steps: length at which episodes are truncated, at least 1; required if some would never end.
         """
-        checks.whole(1, n_episodes=n_episodes, n_steps=n_steps)
+        checks.count(1, n_episodes=n_episodes)
+        checks.whole(1, n_steps=n_steps)
         pi = self.pi(w)
         if n_steps is None and self.horizon is None:
             possible, initial = pi[..., None] * self.P, self.initial_distribution > 0
@@ -349,9 +354,8 @@ class MDP:
         return self.P * ~self.absorbing[:, None, None] * ~self.absorbing
 
     def _logits(self, w: Logits) -> Logits:
-        w = np.asarray(w, float)
+        w = checks.finite_floats("w", w)
         _check_shape((self.n_observations, self.n_actions), w=w)
-        checks.finite(w=w)
         return w
 
     def _episodes(self, s: np.ndarray, a: np.ndarray, mask: np.ndarray, P: np.ndarray) -> Episodes:

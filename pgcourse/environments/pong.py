@@ -13,6 +13,7 @@ Slides 11–23; Bellemare et al. (2013) for the console; Karpathy (2016) for the
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +35,7 @@ N_PIXELS = SIZE * SIZE
 DOWN, UP, NOOP = 0, 1, 2  # the first two are the label t of slide 17
 ACTION_NAMES = ("DOWN", "UP")  # of the lecture
 DEFAULT_GAME = "PongDeterministic-v4"
+MAX_GAMES = 1000  # side by side; each is a console of its own
 FRAME_SKIP = 4  # frames of the console per decision, at 60 frames per second
 GAMES = {"PongDeterministic-v4": 0.0, "ALE/Pong-v5": 0.25}  # probability that the console repeats an action
 _CONSOLE_ACTION = np.array([3, 2, 0])  # of its six actions for Pong; the others also press the unused trigger
@@ -48,7 +50,7 @@ def preprocess(screen: Num[np.ndarray, "*batch 210 160"]) -> Int8[np.ndarray, "*
 
     fieldᵢⱼ = 1 if any of the four screen pixels behind it is not background, else 0
     """
-    screen = np.asarray(screen)
+    screen = checks.numbers("screen", screen)
     if screen.shape[-2:] != (210, 160):
         raise ValueError(f"screen must have shape (..., 210, 160), grey levels, got {screen.shape}")
     checks.finite(screen=screen)
@@ -68,14 +70,19 @@ def ball_approaching(x: Int8[np.ndarray, "N 6400"]) -> Bool[np.ndarray, " N"]:
     right of those that have vanished. Before the serve, behind a wall and beyond the paddles the ball is
     not visible, and the result is False.
     """
-    x = np.asarray(x)
-    if x.ndim != 2 or x.shape[1] != N_PIXELS:
-        raise ValueError(f"x must have shape (N, {N_PIXELS}), got {x.shape}")
+    x = _frames("x", x)
     between = x.reshape(-1, SIZE, SIZE)[:, :, _BETWEEN]
     column = np.arange(between.shape[2])
     # Pixels per column
     appeared, vanished = ((between == sign).view(np.int8).sum(axis=1, dtype=np.int8) for sign in (1, -1))
     return np.asarray((appeared @ column) * vanished.sum(axis=1) > (vanished @ column) * appeared.sum(axis=1))
+
+
+def _frames(name: str, x: np.ndarray) -> np.ndarray:
+    x = checks.numbers(name, x)
+    if x.ndim != 2 or x.shape[1] != N_PIXELS:
+        raise ValueError(f"{name} must have shape (N, {N_PIXELS}), got {x.shape}")
+    return x
 
 
 def drop_idle_steps(
@@ -85,8 +92,10 @@ def drop_idle_steps(
 
     Rewards of other steps are added to the last kept step before them; without one, they are dropped.
     """
-    kept = np.flatnonzero(ball_approaching(s))
+    s = _frames("s", s)
     checks.same_shape(s=s[:, 0], a=a, r=r)
+    checks.finite(r=r)
+    kept = np.flatnonzero(ball_approaching(s))
     return s[kept], a[kept], np.add.reduceat(r, kept)
 
 
@@ -110,7 +119,7 @@ class Pong(VectorEnv):
     game has ended, and its ``score_difference``. Those of ended games are collected in ``score_differences``.
 
     Args:
-        n_envs: number of games, at least 1.
+        n_envs: number of games, from 1 to 1,000.
         game: "PongDeterministic-v4", or "ALE/Pong-v5" with sticky actions: repeated with probability 0.25.
         n_actions: 2, or 3 with NOOP.
     """
@@ -118,7 +127,7 @@ class Pong(VectorEnv):
     def __init__(self, n_envs: int = 16, *, game: str = DEFAULT_GAME, n_actions: int = 2):
         checks.one_of(GAMES, game=game)
         checks.one_of((2, 3), n_actions=n_actions)
-        checks.whole(1, n_envs=n_envs)
+        n_envs, n_actions = checks.count(1, MAX_GAMES, n_envs=n_envs), int(n_actions)
 
         self._console = _vector_console()(
             "pong",
@@ -144,6 +153,8 @@ class Pong(VectorEnv):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         """Begin new games and return blank observations; game k is seeded with ``seed`` + k."""
+        if seed is not None:
+            seed = checks.seed(seed=seed)
         screen, info = self._console.reset(seed=seed)
         self._field = self._foreground_of(screen)
         self._score_difference = np.zeros(self.num_envs, int)
@@ -163,7 +174,7 @@ class Pong(VectorEnv):
 
     def send(self, actions: Int[np.ndarray, " n_envs"]) -> None:
         """Begin a step, which ``recv`` ends: meanwhile the games are played in threads of their own."""
-        actions, n_actions = np.asarray(actions), self._n_actions
+        actions, n_actions = checks.numbers("actions", actions), self._n_actions
         wrong = [a for a in actions.ravel().tolist() if a not in range(n_actions)]
         if wrong or actions.shape != (self.num_envs,):
             got = wrong[0] if wrong else f"shape {actions.shape}"
@@ -200,9 +211,9 @@ def evaluate(
     """Play whole games in parallel and return their score differences, each between −21 and 21.
 
     ``act`` maps observations, shape (n_games, 6400), to as many actions. ``game`` and ``seed`` are as for
-    ``Pong``, ``n_games`` is at least 1.
+    ``Pong``, ``n_games`` is from 1 to 1,000.
     """
-    checks.whole(1, n_games=n_games)
+    n_games, seed = checks.count(1, MAX_GAMES, n_games=n_games), checks.seed(seed=seed)
     games = [Pong(1, game=game) for _ in range(n_games)]  # each is played to its end and no further
     x = np.concatenate([env.reset(seed=seed + k)[0] for k, env in enumerate(games)])
     score_differences, active = np.zeros(n_games, int), dict(enumerate(games))
@@ -247,12 +258,13 @@ def iter_steps(
 
     Args:
         act: maps a step whose ``a``, ``r`` and ``done`` are still unknown to 0 (DOWN) or 1 (UP).
-        n_steps: number of decisions.
+        n_steps: number of decisions, at least 0.
         seed: of the console, and of the length of its random start, up to 30 frames.
         game: as for ``Pong``.
         screens: whether steps hold the screen, 100 kB each.
     """
     checks.one_of(GAMES, game=game)
+    n_steps, seed = checks.count(0, math.inf, n_steps=n_steps), checks.seed(seed=seed)
     console = _make_console(seed, GAMES[game])
     console_actions, rng = console.getMinimalActionSet(), np.random.default_rng(seed)
     for t in range(n_steps):

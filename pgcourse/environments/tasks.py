@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Returns = Float[np.ndarray, " n_episodes"]
     Frame = UInt8[np.ndarray, "H W 3"]
 
+MAX_ENVS = 10_000  # side by side
 MAX_VIDEO_SECONDS = 300  # of Pong, where a rally may last for ever
 MAX_COURT_LENGTH = 10_000  # decisions of a game on the court that is evaluated, eleven minutes
 Act = Callable[[np.ndarray], np.ndarray]  # maps observations, shape (n, ...), to n actions; K count from 0
@@ -45,6 +47,7 @@ class Task:
     metric = "return"  # what ``evaluate`` returns, for axis labels
 
     def __init__(self, name: str):
+        checks.text(name=name)
         try:
             self.spec = gymnasium.spec(name)
         except gymnasium.error.Error as error:
@@ -53,7 +56,7 @@ class Task:
 
     def make_vector_env(self, n_envs: int) -> VectorEnv:
         """Return ``n_envs`` ≥ 1 environments in parallel."""
-        checks.whole(1, n_envs=n_envs)
+        n_envs = checks.count(1, MAX_ENVS, n_envs=n_envs)
         return SyncVectorEnv([self._make_safe_env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
     def _make_safe_env(self, **options: Any) -> Env:
@@ -84,7 +87,7 @@ class Task:
         """
         s, env = self._reset_vector_env(n_episodes, seed)
         envs = cast("SyncVectorEnv", env).envs
-        returns, active = np.zeros(n_episodes), np.ones(n_episodes, bool)
+        returns, active = np.zeros(len(envs)), np.ones(len(envs), bool)
         for t in itertools.count():
             if not active.any():
                 break
@@ -107,10 +110,9 @@ class Task:
             )
 
     def _reset_vector_env(self, n_episodes: int, seed: int) -> tuple[np.ndarray, VectorEnv]:
-        checks.whole(1, n_episodes=n_episodes)
-        checks.seed(seed=seed)
+        n_episodes, seed = checks.count(1, MAX_ENVS, n_episodes=n_episodes), checks.seed(seed=seed)
         env = self.make_vector_env(n_episodes)
-        s, _ = env.reset(seed=seed)
+        s, _ = env.reset(seed=int(seed))
         return s, env
 
     def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:
@@ -118,7 +120,7 @@ class Task:
         checks.seed(seed=seed)
         with without_screen():
             env = self._make_safe_env(render_mode="rgb_array")
-            s, _ = env.reset(seed=seed)
+            s, _ = env.reset(seed=int(seed))
             frame = np.array(env.render())
         done = False
         for t in itertools.count():
@@ -154,9 +156,8 @@ class ContinuingTask(Task):
         self._set_length(n_steps, burn_in)
 
     def _set_length(self, n_steps: int, burn_in: int) -> None:
-        checks.whole(1, n_steps=n_steps)
-        checks.whole(0, burn_in=burn_in)
-        self.n_steps, self.burn_in = n_steps, burn_in
+        self.n_steps = checks.count(1, math.inf, n_steps=n_steps)
+        self.burn_in = checks.count(0, math.inf, burn_in=burn_in)
 
     def _make_env(self, **options: Any) -> Env:
         return super()._make_env(max_episode_steps=-1, **options)  # no time limit
@@ -164,7 +165,7 @@ class ContinuingTask(Task):
     def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
         """Return the average reward in each of ``n_episodes`` ≥ 1 environments; ``seed`` ≥ 0."""
         s, env = self._reset_vector_env(n_episodes, seed)
-        rewards = np.zeros(n_episodes)
+        rewards = np.zeros(env.num_envs)
         for t in range(self.burn_in + self.n_steps):
             s, r, *_ = env.step(act(s))
             rewards += r * (t >= self.burn_in)
@@ -304,8 +305,7 @@ class PongTask(Task):
 
     def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
         """Return the score difference of ``n_episodes`` ≥ 1 whole games; ``seed`` ≥ 0."""
-        checks.whole(1, n_episodes=n_episodes)
-        checks.seed(seed=seed)
+        n_episodes = checks.count(1, pong.MAX_GAMES, n_episodes=n_episodes)
         return pong.evaluate(act, n_episodes, seed=seed, game=self.name).astype(float)
 
     def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:

@@ -12,6 +12,8 @@ import numpy as np
 from pgcourse import checks
 from pgcourse.environments.mdp import MDP
 
+MAX_STATES = 1000  # of a world: P has a number for each pair of them and each action
+
 
 def chain(horizon: int | None = 3, gamma: float = 1.0) -> MDP:
     """Return two states and two actions: action 0 stays with probability 0.9, action 1 changes with 0.8.
@@ -38,8 +40,11 @@ def short_corridor(
         observations: observation on each tile, at least one, integers from 0; equal ones alias the tiles.
         swapped: indices of the tiles on which the actions are swapped.
     """
+    observations = checks.integers("observations", observations).ravel().tolist()
+    swapped = checks.numbers("swapped", swapped).ravel().tolist()
     if not (n := len(observations)):
         raise ValueError("observations must have at least one tile, got none")
+    checks.at_most(MAX_STATES - 1, observations=n)
     if wrong := set(swapped) - set(range(n)):
         raise ValueError(f"swapped must name tiles 0..{n - 1}, got {min(wrong)}")
     P = np.zeros((n + 1, 2, n + 1))
@@ -57,6 +62,7 @@ def windy_grid(wind: float = 0.2, horizon: int | None = None, gamma: float = 1.0
     Episodes begin in the first cell and end in the last. A step into a wall stays. After each step, the wind
     moves the agent one cell north with probability ``wind``, 0 ≤ wind < 1.
     """
+    checks.real(wind=wind)
     if not 0 <= wind < 1:
         raise ValueError(f"wind must be in [0, 1), got {wind}")
     P = np.zeros((9, 4, 9))
@@ -105,9 +111,12 @@ def random_walk(n_states: int = 5, left_reward: float = 0.0) -> MDP:
 
     Sutton & Barto (2018), examples 6.2 (n_states = 5) and 7.1 (n_states = 19, left_reward = −1).
     """
-    n = n_states
-    if not (n >= 1 and n % 2 == 1):
-        raise ValueError(f"n_states must be an odd number of at least 1, got {n}")
+    checks.real(n_states=n_states, left_reward=left_reward)
+    checks.finite(left_reward=left_reward)
+    if not (n_states >= 1 and n_states % 2 == 1):
+        raise ValueError(f"n_states must be an odd number of at least 1, got {n_states}")
+    checks.at_most(MAX_STATES, n_states=n_states)
+    n = int(n_states)
     P, r = np.zeros((n + 1, 2, n + 1)), np.zeros((n + 1, 2))
     for s in range(n):
         P[s, 0, s - 1] = P[s, 1, s + 1] = 1  # left of state 0 is state −1, the last, which ends the episode
@@ -131,7 +140,8 @@ def access_control(n_servers: int = 10, free_probability: float = 0.06, gamma: f
     """
     from scipy.stats import binom
 
-    checks.whole(1, n_servers=n_servers)
+    n_servers = checks.count(1, MAX_STATES // len(PRIORITIES) - 1, n_servers=n_servers)
+    checks.real(free_probability=free_probability)
     if not 0 < free_probability <= 1:
         raise ValueError(f"free_probability must be in (0, 1], got {free_probability}")
     n_kinds, n_free = len(PRIORITIES), np.arange(n_servers + 1)
@@ -162,10 +172,15 @@ def random_mdp(
 
     With ``n_observations``, from 1 to n_states, the states get one of them at random; otherwise all differ.
     """
-    if n_observations is not None and not 1 <= n_observations <= n_states:
-        raise ValueError(f"n_observations must be in 1..{n_states}, got {n_observations}")
+    n_states = checks.count(1, MAX_STATES, n_states=n_states)
+    n_actions = checks.count(1, 10 * MAX_STATES, n_actions=n_actions)
+    n_states, n_actions = int(n_states), int(n_actions)
+    if n_observations is not None:
+        checks.real(n_observations=n_observations)
+        if not (1 <= n_observations <= n_states and n_observations % 1 == 0):
+            raise ValueError(f"n_observations must be in 1..{n_states}, got {n_observations}")
     P = rng.dirichlet(np.ones(n_states), (n_states, n_actions))
     r, initial_distribution = rng.normal(size=(n_states, n_actions)), rng.dirichlet(np.ones(n_states))
     states = np.arange(n_states)
-    observation = rng.permutation(states % n_observations) if n_observations else states
+    observation = rng.permutation(states % int(n_observations)) if n_observations else states
     return MDP(P, r, initial_distribution, gamma, horizon, observation=observation)

@@ -28,6 +28,9 @@ class GaussianMLP(MLP):
 
     initial_sigma: float = checks.setting(1.0, "initial standard deviation of the policy, positive")
 
+    def __post_init__(self) -> None:
+        checks.positive(initial_sigma=self.initial_sigma)
+
 
 @dataclass(frozen=True)
 class ActorAndQ:
@@ -67,6 +70,8 @@ def make_network(architecture: Architecture, role: str, env: VectorEnv, seed: in
     from pgcourse.networks import pixels, policies, values
 
     checks.array_spaces(env)
+    checks.text(role=role)
+    checks.seed(seed=seed)
     of_critic, of_twin = seed + 2**30, seed + 2**31  # seeds that no actor has
     n = sum(env.single_observation_space.shape or ())  # of vectors the length, of numbered states 0
     match architecture, role:
@@ -130,6 +135,7 @@ def _n_states(env: VectorEnv) -> int:
 def _first_columns(n: int) -> np.ndarray:
     from pgcourse.environments import pong
 
-    if not 0 <= n < pong.SIZE:
+    checks.real(crop_columns=n)
+    if not (0 <= n < pong.SIZE and n % 1 == 0):
         raise ValueError(f"crop_columns must be from 0 to {pong.SIZE - 1}, got {n}")
     return np.arange(pong.N_PIXELS) % pong.SIZE < n

@@ -89,6 +89,15 @@ class Recipe:
     n_envs: int  # side by side
     config: dict[str, object]  # what differs from the defaults of the algorithm's config
 
+    def __post_init__(self) -> None:
+        checks.one_of(ALGORITHMS, algorithm=self.algorithm)
+        budget = {"steps": self.steps, "checkpoint_interval": self.checkpoint_interval}
+        checks.real(**budget)
+        checks.at_least(1, **budget)
+        counts = {"n_eval_episodes": self.n_eval_episodes, "n_envs": self.n_envs}
+        checks.real(**counts)
+        checks.whole(1, **counts)
+
     @functools.cached_property
     def defaults(self) -> dict[str, Setting]:
         """The settings of the recorded runs, as JSON has them: functions by name, tuples as lists."""
@@ -164,7 +173,6 @@ def register(
     config: Mapping[str, object] | None = None,
 ) -> Recipe:
     """Add a recipe to ``RECIPES``; the arguments are its fields."""
-    checks.one_of(ALGORITHMS, algorithm=algorithm)
     budget = (steps, checkpoint_interval, n_eval_episodes, n_envs)
     RECIPES[name] = Recipe(name, description, algorithm, task, architecture, *budget, dict(config or {}))
     return RECIPES[name]
@@ -176,6 +184,7 @@ def get(name: str) -> Recipe:
     Raises:
         ValueError: if there is none, naming those like it.
     """
+    checks.text(name=name)
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}{nearest(name, RECIPES)}")
     return RECIPES[name]
@@ -184,7 +193,11 @@ def get(name: str) -> Recipe:
 def actor(policy: Player, seed: int, *, greedy: bool = False) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from observations to actions, whose draws depend on the seed alone."""
     checks.seed(seed=seed)
-    return policy.greedy if greedy else functools.partial(policy.sample, rng=np.random.default_rng([seed, 1]))
+    return (
+        policy.greedy
+        if greedy
+        else functools.partial(policy.sample, rng=np.random.default_rng([int(seed), 1]))
+    )
 
 
 CARTPOLE, ACROBOT, PONG = Task("CartPole-v1"), Task("Acrobot-v1"), PongTask("PongDeterministic-v4")

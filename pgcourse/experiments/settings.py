@@ -50,6 +50,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def converted_like(name: str, default: Setting, value: object, *, optional: bool = False) -> Setting:
     """Return a value, which may be text, in the type of the default; where that is None, a number."""
+    if getattr(value, "shape", ()) != ():
+        value = cast(Any, value).tolist()  # of several layers
     if (optional or default is None) and value in (None, "None"):
         return None
     kind: type = float if default is None else type(default)
@@ -72,7 +74,7 @@ def _sizes(name: str, default: Setting, value: object) -> list[int]:
     parts = value.split("x") if isinstance(value, str) else cast(list, value)
     try:
         return [int(part) if isinstance(part, str) else _whole(part) for part in parts]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         expected = f"sizes such as {format_value(default)}"
         raise ValueError(f"{name} must be {expected}, one for each layer, got {value!r}") from None
 

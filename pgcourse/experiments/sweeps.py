@@ -91,16 +91,24 @@ def run(
         RuntimeError: if some of the runs failed, after all others have finished.
         OSError: if the folder cannot be written, or the scheduler cannot be reached.
     """
+    checks.text(recipe=recipe)
     known = recipes.get(recipe)
     if all(amount is None for amount in (steps, episodes, minutes)):
         steps = known.steps
     budget = Budget.from_kwargs(steps=steps, episodes=episodes, minutes=minutes)
     interval = known.checkpoint_interval if checkpoint_interval is None else checkpoint_interval
     checks.at_least(1, checkpoint_interval=interval)
-    seeds = list(range(seeds) if isinstance(seeds, int) else seeds)
+    if isinstance(seeds, int):
+        checks.at_most(checks.MAX_SEED, seeds=seeds)
+        seeds = range(seeds)
+    if not isinstance(seeds, Iterable) or (isinstance(seeds, np.ndarray) and not seeds.ndim):
+        raise ValueError(f"seeds must be at least 1, or a list of whole numbers from 0, got {seeds!r:.80}")
+    seeds = list(seeds)
     if not seeds or not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds):
-        raise ValueError(f"seeds must be at least 1, or a list of whole numbers from 0, got {seeds}")
+        raise ValueError(f"seeds must be at least 1, or a list of whole numbers from 0, got {seeds!s:.80}")
     checks.seed(seeds=max(seeds))
+    if not isinstance(settings, Mapping | None):
+        raise ValueError(f"settings must be a dict of names and values, got {settings!r:.80}")
     grid = {name: value if isinstance(value, list) else [value] for name, value in (settings or {}).items()}
     specs = []
     for values in itertools.product(*grid.values()):
@@ -166,7 +174,7 @@ def _run_all(
             checkpoints.clear(folder)  # they are still there if it was killed right after the result
             with contextlib.suppress(OSError):
                 (folder / ".lock").unlink(missing_ok=True)
-    n_jobs = min(n_jobs or os.cpu_count() or 1, len(todo))
+    n_jobs = min(int(n_jobs or os.cpu_count() or 1), len(todo))
     try:
         if scheduler or n_jobs > 1:
             with _overall_progress(runs, progress):

@@ -95,6 +95,7 @@ def train(
         OSError: if the folder cannot be written. The last checkpoint stays complete, as it does after Ctrl-C.
     """
     budget = Budget.from_kwargs(steps=steps, episodes=episodes, minutes=minutes)
+    checks.real(checkpoint_interval=checkpoint_interval)
     checks.at_least(1, checkpoint_interval=checkpoint_interval, eval_interval=eval_interval)
     eval_interval = checkpoint_interval if eval_interval is None else eval_interval
     if folder is None:

@@ -49,15 +49,15 @@ def score_function(w: Table, episodes: Episodes, G: Steps | None = None) -> Floa
         episodes: N of them; their states and probabilities are not used.
         G: weight of each step's score, shape (N, T), arbitrary after an episode's end. None: total return.
     """
-    w, (_, observation, a, r, mask, _) = np.asarray(w, float), episodes
+    w, (_, observation, a, r, mask, _) = checks.finite_floats("w", w), episodes
     if w.ndim != 2:
         raise ValueError(f"w must have shape (n_observations, K), got {w.shape}")
-    checks.finite(w=w)
     n_episodes, (n_observations, n_actions) = len(a), w.shape
-    G = total_return(r) if G is None else np.asarray(G)
+    G = total_return(r) if G is None else checks.numbers("G", G)
     checks.same_shape(r=r, G=G)
     e = np.repeat(np.arange(n_episodes), mask.sum(axis=1))
     observation, a, G = observation[mask], a[mask], G[mask]  # from here on without padding
+    checks.finite(G=G)
     if a.size and (observation.max() >= n_observations or a.max() >= n_actions):
         shape = (int(observation.max()) + 1, int(a.max()) + 1)
         raise ValueError(f"w must hold all observations and actions, at least {shape}, got {w.shape}")
@@ -81,11 +81,14 @@ def optimal_baseline(w: Table, episodes: Episodes, G: Steps, baseline_group: Ind
         baseline_group: which steps share a number, integers from 0, shape (N, T): ``episodes.observation``
             for a baseline b(s). None for one group.
     """
-    G = np.asarray(G, float)
-    group = np.zeros(G.shape, int) if baseline_group is None else np.asarray(baseline_group)
+    G = np.asarray(checks.numbers("G", G), float)
+    group = np.zeros(G.shape, int) if baseline_group is None else baseline_group
+    group = checks.numbers("baseline_group", group)
+    checks.same_shape(r=episodes.r, G=G)
     if group.shape != G.shape or group.dtype.kind not in "iu" or (group < 0).any():
         got = f"{group.dtype} of shape {group.shape}"
         raise ValueError(f"baseline_group must hold integers from 0, shape {G.shape}, got {got}")
+    checks.at_most(checks.MAX_COUNT, baseline_group=int(group.max(initial=0)))
     weight = np.sqrt(np.ones(len(G)) if episodes.P is None else episodes.P)[:, None, None]
     A = score_function(w, episodes, G) * weight
     groups = range(group.max(initial=0) + 1)
@@ -133,12 +136,11 @@ def estimator_statistics(
         truth: ∂J/∂w, shape (...), finite.
         P: probability of each estimate, shape (N,), sum 1; None for a sample.
     """
-    g, truth = np.asarray(estimates, float), np.asarray(truth, float)
+    g, truth = checks.finite_floats("estimates", estimates), checks.finite_floats("truth", truth)
     if g.ndim < 1 or g.shape[1:] != truth.shape or len(g) < (2 if P is None else 1):
         raise ValueError(f"estimates must be at least 2 arrays of shape {truth.shape}, got shape {g.shape}")
-    checks.finite(estimates=g, truth=truth)
     n = len(g)
-    p = np.full(n, 1 / n) if P is None else np.asarray(P, float)
+    p = np.full(n, 1 / n) if P is None else checks.finite_floats("P", P)
     if p.shape != (n,) or (p < 0).any() or abs(p.sum() - 1) > 1e-9:
         raise ValueError(f"P must hold {n} probabilities, sum 1, got shape {p.shape}, sum {p.sum():.9g}")
     mean = np.tensordot(p, g, axes=1)

@@ -26,16 +26,26 @@ if TYPE_CHECKING:
 
 def sigmoid(z: float | Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Return σ(z) = 1 / (1 + e⁻ᶻ), elementwise; no exponential overflows (slide 15)."""
+    z = checks.numbers("z", z)
+    return _sigmoid(z if z.dtype.kind == "f" else z.astype(float))
+
+
+def _sigmoid(z: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     e = np.exp(-np.abs(z))  # never above 1
-    return np.where(np.asarray(z) >= 0, 1, e) / (1 + e)
+    return np.where(z >= 0, 1, e) / (1 + e)
 
 
 def softmax(z: Float[np.ndarray, "*batch K"]) -> Float[np.ndarray, "*batch K"]:
-    """Return yₖ = eᶻᵏ / Σⱼ eᶻʲ along the last axis; no exponential overflows (slide 24)."""
+    """Return yₖ = eᶻᵏ / Σⱼ eᶻʲ along the last axis, for finite z; no exponential overflows (slide 24)."""
+    z = checks.numbers("z", z)
+    if not z.ndim or not z.shape[-1]:
+        raise ValueError(f"z must have shape (..., K), K ≥ 1, got {z.shape}")
+    checks.finite(z=z)
     return np.exp(_log_softmax(z))
 
 
 def _log_softmax(z: Float[np.ndarray, "*batch K"]) -> Float[np.ndarray, "*batch K"]:
+    z = z if z.dtype.kind == "f" else z.astype(float)  # differences of integers could wrap around
     z = z - np.max(z, axis=-1, keepdims=True)
     return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
 
@@ -76,7 +86,7 @@ def gradient(w: Weights, x: Examples, target: Labels) -> Weights:
 
 def _gradient(w: Weights, x: Examples, t: Labels) -> Weights:
     z = x @ w
-    error = t - sigmoid(z) if w.ndim == 1 else np.eye(w.shape[1])[t] - softmax(z)
+    error = t - _sigmoid(z) if w.ndim == 1 else np.eye(w.shape[1])[t] - np.exp(_log_softmax(z))
     return x.T @ error / len(x)
 
 
@@ -109,33 +119,37 @@ def gradient_ascent(
     """
     w, x, t = _with_labels(w, x, target)
     checks.positive(eta=eta)
-    checks.whole(0, n_steps=n_steps)
+    checks.count(0, n_steps=n_steps)
+    checks.seed(seed=seed)
     checks.whole(1, batch_size=batch_size)
     if batch_size is not None and batch_size > len(x):
         raise ValueError(f"batch_size must be at most {len(x)}, the number of examples, got {batch_size}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(int(seed))
     path = [w]
-    for _ in range(int(n_steps)):
-        j = slice(None) if batch_size is None else rng.choice(len(x), int(batch_size), replace=False)
-        w = w + eta * _gradient(w, x[j], t[j])
-        path.append(w)
-    return AscentPath(np.array(path), np.array([_log_likelihood(w, x, t) for w in path]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(int(n_steps)):
+            j = slice(None) if batch_size is None else rng.choice(len(x), int(batch_size), replace=False)
+            w = w + eta * _gradient(w, x[j], t[j])
+            path.append(w)
+        L = np.array([_log_likelihood(w, x, t) for w in path])
+    if not (np.isfinite(L).all() and np.isfinite(path).all()):
+        raise ValueError(f"eta must leave the weights finite, at most {np.finfo(float).max:.2g}, got {eta}")
+    return AscentPath(np.array(path), L)
 
 
 def _weights_and_examples(w: Weights, x: Examples) -> tuple[Weights, Examples]:
-    w, x = np.asarray(w, float), np.asarray(x, float)
+    w, x = checks.finite_floats("w", w), checks.finite_floats("x", x)
     if x.ndim != 2 or len(x) == 0:
         raise ValueError(f"x must have shape (M, n) with M ≥ 1 examples, got {x.shape}")
     if w.ndim not in (1, 2) or len(w) != x.shape[1] or 0 in w.shape[1:]:
         shapes = f"({x.shape[1]},) or ({x.shape[1]}, K), K ≥ 1"
         raise ValueError(f"w must have shape {shapes}, to fit x of shape {x.shape}, got {w.shape}")
-    checks.finite(w=w, x=x)
     return w, x
 
 
 def _with_labels(w: Weights, x: Examples, target: Labels) -> tuple[Weights, Examples, Labels]:
     w, x = _weights_and_examples(w, x)
-    t = np.asarray(target)
+    t = checks.numbers("target", target)
     n_classes = 2 if w.ndim == 1 else w.shape[1]
     if t.shape != (len(x),):
         raise ValueError(f"target must have shape ({len(x)},), one label per example, got {t.shape}")

@@ -150,10 +150,12 @@ def state_mean_baseline(
             baseline unbiased; 0 where no other episode has this observation.
     """
     G, mask = _with_mask(G, mask)
-    observation = np.asarray(observation)
+    observation = checks.numbers("observation", observation)
     if observation.shape != G.shape or observation.dtype.kind not in "iu" or observation.min(initial=0) < 0:
         got = f"{observation.dtype} of shape {observation.shape}"
         raise ValueError(f"observation must hold integers from 0, shape {G.shape}, got {got}")
+    checks.at_most(checks.MAX_COUNT, observation=int(observation.max(initial=0)))
+    observation = observation.astype(int)
     taken = np.flatnonzero(mask)
     observed, n_observations = observation.take(taken), int(observation.max(initial=-1)) + 1
     n_tables = len(G) if exclude_own_episode and G.ndim > 1 else 1  # a table per episode, or one for all
@@ -189,7 +191,7 @@ def standardize(G: Steps, mask: Mask | None = None, *, scale: float | None = Non
     size = abs(taken).max()
     if scale is not None:
         checks.at_least(0, scale=scale)
-        size = max(size, scale)
+        size = max(size, float(scale))
     if is_rounding_error(np.ptp(taken), size):
         return np.zeros_like(G)
     return (G - taken.mean()) / taken.std() * mask
@@ -206,9 +208,9 @@ def surrogate(L: Array, G: Array, n: int) -> Array:
         n: number of episodes (REINFORCE, slide 35) or of steps (actor–critic, slide 61), at least 1.
     """
     checks.same_shape(L=L, G=G)
-    checks.whole(1, n=n)
+    checks.count(1, n=n)
     weights = G.detach() if hasattr(G, "detach") else G
-    return (weights * L).sum() / n
+    return (weights * L).sum() / int(n)
 
 
 def _with_mask(G: Steps, mask: Mask | None) -> tuple[Steps, Mask]:

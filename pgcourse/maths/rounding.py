@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pgcourse import checks
+
 EPSILONS = 100.0  # a spread of at most so many ε, relative to the size of the numbers, is a rounding error
 
 
@@ -18,4 +20,7 @@ def is_rounding_error(spread: float | np.floating, scale: float | np.floating) -
 
     Higham (2002), section 4.2.
     """
+    checks.real(spread=spread, scale=scale)
+    if not isinstance(spread, np.floating):
+        spread = float(spread)
     return bool(spread <= EPSILONS * np.finfo(np.asarray(spread).dtype).eps * scale)

@@ -36,9 +36,11 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        width = self.high - self.low  # shown with two digits, the numbers with as many decimals
-        exact = is_rounding_error(width, max(abs(self.low), abs(self.high)))
-        digits = ".4g" if exact or not width < math.inf else f".{max(0, 1 - math.floor(math.log10(width)))}f"
+        width = self.high - self.low  # shown with two digits, the numbers with as many decimals; z: no -0
+        if is_rounding_error(width, max(abs(self.low), abs(self.high))) or not width < math.inf:
+            digits = "z.4g"
+        else:
+            digits = f"z.{max(0, 1 - math.floor(math.log10(width)))}f"
         return f"{self.estimate:{digits}} [{self.low:{digits}}, {self.high:{digits}}]"
 
 
@@ -63,7 +65,13 @@ def iqm(results: Float[np.ndarray, "..."], axis: int | None = None) -> float | F
     """
     from scipy.stats import trim_mean
 
-    return trim_mean(_finite("results", results), 0.25, axis=axis)
+    results = _finite("results", results)
+    if axis is not None:
+        checks.real(axis=axis)
+        if not (-results.ndim <= axis < results.ndim and axis % 1 == 0):
+            raise ValueError(f"axis must be one of the {results.ndim} of results, got {axis}")
+        axis = int(axis)
+    return trim_mean(results, 0.25, axis=axis)
 
 
 def bootstrap_interval(
@@ -79,7 +87,7 @@ def bootstrap_interval(
         results: for each task one array of shape (n_runs,), at least two runs each; finite.
         statistic: called as ``statistic(results, axis=-1)``.
         level: share of the resamples that the interval holds, between 0 and 1.
-        n_resamples, seed: number of resamples, at least 1, and seed of their draws.
+        n_resamples, seed: number of resamples, at least 2, and seed of their draws.
     """
     if not results:
         raise ValueError("results must be given for at least one task, got none")
@@ -130,9 +138,7 @@ def bootstrap_band(
         n_points: number of evenly spaced steps, from where the last curve begins to where the first ends.
         level, n_resamples, seed: as for ``bootstrap_interval``.
     """
-    checks.real(n_points=n_points)
-    checks.whole(2, n_points=n_points)
-    checks.at_most(MAX_COUNT, n_points=n_points)
+    n_points = checks.count(2, n_points=n_points)
     try:
         curves = [(steps, values) for steps, values in curves]
     except (TypeError, ValueError):
@@ -162,10 +168,7 @@ def _bootstrap(samples: list, statistic: Statistic, level: float, n_resamples: i
     checks.real(level=level)
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
-    checks.real(n_resamples=n_resamples, seed=seed)
-    checks.whole(1, n_resamples=n_resamples)
-    checks.at_most(MAX_COUNT, n_resamples=n_resamples)
-    checks.seed(seed=seed)
+    n_resamples, seed = checks.count(2, n_resamples=n_resamples), checks.seed(seed=seed)
     options = {"n_resamples": int(n_resamples), "confidence_level": level, "method": "percentile", "axis": -1}
     if len(samples) == 1:  # a part at a time; of several samples that would change the order of the draws
         options["batch"] = max(1, MAX_RESAMPLED // samples[0].size)

@@ -12,6 +12,7 @@ Slides 56–59; Sutton & Barto (2018), chapters 6, 7, 9 and 12.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,8 +87,7 @@ def n_step_advantage(delta: Steps, n: int, gamma: float = 1.0, *, done: Mask | N
     Slides 58–59; Sutton & Barto (2018), equation 7.1 and exercise 7.1.
     """
     delta = checks.floats("delta", delta)
-    checks.real(n=n)
-    checks.whole(1, n=n)
+    checks.count(1, math.inf, n=n)
     checks.fraction(gamma=gamma)
     goes_on = ~checks.booleans(delta.shape, default=False, done=done)
     goes_on[..., -1:] = False  # no step follows the last one
@@ -150,9 +150,11 @@ def gradient_monte_carlo(w: Weights, x: Features, target: Steps, eta: Rate) -> W
             100 runs are ``eta`` of shape (20, 1).
     """
     w, x, eta = _linear(w, x, eta)
-    target = np.asarray(target, float)
-    if target.shape[-1] != x.shape[-2]:
-        raise ValueError(f"target must have a number for each of {x.shape[-2]} steps, got {target.shape[-1]}")
+    target = checks.finite_floats("target", target)
+    if target.shape[-1:] != x.shape[-2:-1]:
+        got = target.shape[-1] if target.ndim else f"a single number, {target}"
+        raise ValueError(f"target must have a number for each of {x.shape[-2]} steps, got {got}")
+    _check_leading_axes(w=w.shape[:-1], x=x.shape[:-2], eta=eta.shape, target=target.shape[:-1])
     for t in range(x.shape[-2]):
         x_t = x[..., t, :]
         w = w + (eta * (target[..., t] - (w * x_t).sum(axis=-1)))[..., None] * x_t
@@ -174,9 +176,12 @@ def td_lambda(w: Weights, x: Features, r: Steps, eta: Rate, gamma: float = 1.0, 
         gamma, lam: discount γ per step, and λ, each from 0 to 1.
     """
     w, x, eta = _linear(w, x, eta)
-    r = np.asarray(r, float)
+    r = checks.finite_floats("r", r)
+    if not r.ndim:
+        raise ValueError(f"r must have shape (..., T), got a single number, {r}")
     if r.shape[-1] + 1 != x.shape[-2]:
         raise ValueError(f"x must have one step more than r, {r.shape[-1] + 1}, got {x.shape[-2]}")
+    _check_leading_axes(w=w.shape[:-1], x=x.shape[:-2], eta=eta.shape, r=r.shape[:-1])
     checks.fraction(gamma=gamma, lam=lam)
     z = np.zeros(x.shape[:-2] + x.shape[-1:])
     for t in range(r.shape[-1]):
@@ -187,9 +192,20 @@ def td_lambda(w: Weights, x: Features, r: Steps, eta: Rate, gamma: float = 1.0, 
 
 
 def _linear(w: Weights, x: Features, eta: Rate) -> tuple[Weights, Features, np.ndarray]:
-    w, x, eta = np.asarray(w, float), np.asarray(x, float), np.asarray(eta, float)
+    w, x = checks.finite_floats("w", w), checks.finite_floats("x", x)
+    eta = checks.numbers("eta", eta).astype(float, copy=False)
+    if not w.ndim:
+        raise ValueError(f"w must have shape (..., F), got a single number, {w}")
     if x.ndim < 2 or w.shape[-1] != x.shape[-1]:
         raise ValueError(f"x must have shape (..., T, {w.shape[-1]}), like the weights, got {x.shape}")
     if not ((eta > 0) & np.isfinite(eta)).all():
         raise ValueError(f"eta must be positive, got {eta}")
     return w, x, eta
+
+
+def _check_leading_axes(**shapes: tuple[int, ...]) -> None:
+    """The axes before those of steps and features must be broadcast together."""
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        raise ValueError(f"{', '.join(shapes)} must have leading axes that are alike, got {shapes}") from None

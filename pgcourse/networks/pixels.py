@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from pgcourse import checks
 from pgcourse.arrays import Bool, Float
+from pgcourse.networks.mlp import MAX_SCALE, MAX_SEED, MAX_UNITS, as_tensor
 from pgcourse.networks.policies import CategoricalPolicy
 
 
@@ -43,20 +44,20 @@ class PixelTrunk(nn.Module):
         generator: torch.Generator,
     ):
         super().__init__()
-        checks.at_least(1, hidden_size=hidden_size, n_pixels=n_pixels)
+        hidden_size = checks.count(1, MAX_UNITS, hidden_size=hidden_size)
+        n_pixels = checks.count(1, MAX_UNITS, n_pixels=n_pixels)
         checks.positive(init_scale=init_scale)
-        ignored = np.zeros(n_pixels, bool) if ignored_pixels is None else np.asarray(ignored_pixels, bool)
-        if ignored.shape != (n_pixels,):
-            raise ValueError(f"ignored_pixels must have shape ({n_pixels},), got {ignored.shape}")
+        checks.at_most(MAX_SCALE, init_scale=init_scale)
+        ignored = checks.booleans((n_pixels,), default=False, ignored_pixels=ignored_pixels).copy()
         self.ignored = ignored if ignored.any() else None
         rows = torch.from_numpy(ignored)[:, None]
-        W1 = init_scale * torch.randn(n_pixels, hidden_size, generator=generator) / math.sqrt(n_pixels)
+        W1 = float(init_scale) * torch.randn(n_pixels, hidden_size, generator=generator) / math.sqrt(n_pixels)
         self.W1 = nn.Parameter(W1.masked_fill(rows, 0))  # transposed: a pixel a row
         self.b1 = nn.Parameter(torch.zeros(hidden_size))
 
     def forward(self, x: object) -> Float[Tensor, "N hidden_size"]:
         """Return h, shape (N, hidden_size), for difference frames x, finite, shape (N, n_pixels)."""
-        frames = torch.as_tensor(x)
+        frames = as_tensor("x", x)
         if frames.ndim != 2 or frames.shape[1] != len(self.W1):
             raise ValueError(f"x must have shape (N, {len(self.W1)}), got {tuple(frames.shape)}")
         n, n_pixels = frames.shape
@@ -84,7 +85,8 @@ class PixelHead(nn.Module):
 
     def __init__(self, hidden_size: int, n_outputs: int | None, generator: torch.Generator):
         super().__init__()
-        outputs = () if n_outputs is None else (n_outputs,)
+        hidden_size = checks.count(1, MAX_UNITS, hidden_size=hidden_size)
+        outputs = () if n_outputs is None else (checks.count(1, MAX_UNITS, n_outputs=n_outputs),)
         w2 = torch.randn((hidden_size, *outputs), generator=generator) / math.sqrt(hidden_size)
         self.w2 = nn.Parameter(w2)  # transposed, as W₁
         self.b2 = nn.Parameter(torch.zeros(outputs))
@@ -118,7 +120,7 @@ class PixelPolicy(CategoricalPolicy):
         seed: int = 0,
     ):
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(checks.seed(MAX_SEED, seed=seed))
         self.trunk = PixelTrunk(
             hidden_size, n_pixels, init_scale=init_scale, ignored_pixels=ignored_pixels, generator=generator
         )
@@ -183,7 +185,7 @@ class PixelValue(nn.Module):
 
     def __init__(self, hidden_size: int = 200, *, n_pixels: int = 6400, seed: int = 0):
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(checks.seed(MAX_SEED, seed=seed))
         self.trunk = PixelTrunk(hidden_size, n_pixels, generator=generator)
         self.head = PixelHead(hidden_size, None, generator)
 
@@ -195,7 +197,7 @@ class PixelValue(nn.Module):
 def _trunk_and_outputs(
     n_actions: int, hidden_size: int, n_pixels: int, seed: int
 ) -> tuple[PixelTrunk, PixelHead]:
-    checks.at_least(2, n_actions=n_actions)
+    n_actions, seed = checks.count(2, MAX_UNITS, n_actions=n_actions), checks.seed(MAX_SEED, seed=seed)
     first, second = (torch.Generator().manual_seed(seed + k) for k in (0, 1))
     trunk = PixelTrunk(hidden_size, n_pixels, generator=first)
     return trunk, PixelHead(hidden_size, n_actions, second)

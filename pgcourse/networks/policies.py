@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,17 @@ from torch.nn import functional as F
 
 from pgcourse import checks
 from pgcourse.arrays import Float, Int
-from pgcourse.networks.mlp import as_indices, as_states, finite_output, layer_sizes, mlp
+from pgcourse.networks.mlp import (
+    MAX_SCALE,
+    MAX_UNITS,
+    as_indices,
+    as_states,
+    as_tensor,
+    finite_output,
+    is_integral,
+    layer_sizes,
+    mlp,
+)
 
 
 class Policy(Protocol):
@@ -56,15 +66,16 @@ class CategoricalPolicy(nn.Module):
 
         Slides 5, 24 and 34.
         """
-        logits, a = self.logits(s), torch.as_tensor(a)
+        logits, a = self.logits(s), as_tensor("a", a)
         n_actions = logits.shape[1]
         if a.shape != logits.shape[:1]:
             expected = tuple(logits.shape[:1])
             raise ValueError(f"a must have shape {expected}, one action a state, got {tuple(a.shape)}")
-        if a.is_floating_point() or (len(a) and not 0 <= a.min() <= a.max() < n_actions):
-            got = f"{a.dtype} from {a.min()} to {a.max()}"
+        labels = a.long()
+        if not is_integral(a) or (len(a) and not 0 <= labels.min() <= labels.max() < n_actions):
+            got = f"{a.dtype} from {labels.min()} to {labels.max()}"
             raise ValueError(f"a must hold integers in 0..{n_actions - 1}, got {got}")
-        return -F.cross_entropy(logits, a.long(), reduction="none")
+        return -F.cross_entropy(logits, labels, reduction="none")
 
     @torch.no_grad()
     def probabilities(self, s: object) -> Float[np.ndarray, "N K"]:
@@ -76,7 +87,7 @@ class CategoricalPolicy(nn.Module):
         Slides 3 and 24.
         """
         logits = self.logits(s)
-        finite_output("logits", logits.numpy())
+        finite_output("logits", logits.numpy(), s)
         return logits.softmax(dim=1).numpy()
 
     def sample(self, s: object, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
@@ -98,15 +109,15 @@ class TabularPolicy(CategoricalPolicy):
     π(k∣s) = e^w[s,k] / Σⱼ e^w[s,j]
 
     Args:
-        w: initial logits, shape (n_states, K); copied.
+        w: initial logits, shape (n_states, K); finite; copied.
 
     Slide 24; Sutton & Barto (2018), equation 13.2.
     """
 
     def __init__(self, w: object):
         super().__init__()
-        table = torch.tensor(np.asarray(w, float))
-        if table.ndim != 2:
+        table = torch.tensor(checks.finite_floats("w", cast("np.ndarray", w)).copy())
+        if table.ndim != 2 or not table.numel():
             raise ValueError(f"w must have shape (n_states, n_actions), got {tuple(table.shape)}")
         self.w = nn.Parameter(table)
 
@@ -131,7 +142,7 @@ class SoftmaxPolicy(CategoricalPolicy):
 
     def __init__(self, state_dim: int, n_actions: int, hidden_sizes: Sequence[int] = (64,), *, seed: int = 0):
         super().__init__()
-        checks.at_least(2, n_actions=n_actions)
+        n_actions = checks.count(2, MAX_UNITS, n_actions=n_actions)
         self.layers = mlp([*layer_sizes(state_dim, hidden_sizes), n_actions], seed)
 
     def logits(self, s: object) -> Float[Tensor, "N K"]:
@@ -168,7 +179,9 @@ class GaussianPolicy(nn.Module):
     ):
         super().__init__()
         checks.positive(sigma=sigma)
-        checks.at_least(1, action_dim=action_dim)
+        if not 1 / MAX_SCALE <= sigma <= MAX_SCALE:
+            raise ValueError(f"sigma must be from {1 / MAX_SCALE:g} to {MAX_SCALE:g}, got {sigma}")
+        action_dim = checks.count(1, MAX_UNITS, action_dim=action_dim)
         self.layers = mlp([*layer_sizes(state_dim, hidden_sizes), action_dim], seed)
         self.log_sigma = nn.Parameter(torch.full((action_dim,), math.log(sigma)))
 
@@ -179,10 +192,13 @@ class GaussianPolicy(nn.Module):
     def log_prob(self, s: object, a: object) -> Float[Tensor, " N"]:
         """Return log π(a∣s), summed over the D numbers of an action, shape (N,), for actions (N, D)."""
         mu = self.mean(s)
-        a = torch.as_tensor(a, dtype=mu.dtype)
+        a = as_tensor("a", a, mu.dtype)
         if a.shape != mu.shape:
             raise ValueError(f"a must have shape {tuple(mu.shape)}, got {tuple(a.shape)}")
-        return torch.distributions.Normal(mu, self.log_sigma.exp()).log_prob(a).sum(dim=1)
+        try:
+            return torch.distributions.Normal(mu, self.log_sigma.exp()).log_prob(a).sum(dim=1)
+        except ValueError as error:  # PyTorch's, which looks for NaN
+            raise ValueError(f"s, a and the weights must be finite: {error}") from error
 
     @torch.no_grad()
     def sample(self, s: object, rng: np.random.Generator) -> Float[np.ndarray, "N D"]:
@@ -193,7 +209,7 @@ class GaussianPolicy(nn.Module):
     @torch.no_grad()
     def greedy(self, s: object) -> Float[np.ndarray, "N D"]:
         """Return the most probable action for each state, μ(s), shape (N, D)."""
-        return finite_output("means", self.mean(s).numpy())
+        return finite_output("means", self.mean(s).numpy(), s)
 
 
 class DeterministicPolicy(nn.Module):
@@ -226,9 +242,12 @@ class DeterministicPolicy(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        with np.errstate(over="ignore"):  # of what is too large for single precision
+            low = np.asarray(checks.numbers("low", low), np.float32)
+            high = np.asarray(checks.numbers("high", high), np.float32)
+            ranges = high - low if low.shape == high.shape else low
         shapes_fit = low.ndim == 1 and len(low) and low.shape == high.shape
-        if not shapes_fit or not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
+        if not shapes_fit or not (np.isfinite(low) & np.isfinite(ranges) & (low < high)).all():
             raise ValueError(
                 f"low and high must be finite, low < high, of one shape (action_dim,), got {low} and {high}"
             )
@@ -247,7 +266,7 @@ class DeterministicPolicy(nn.Module):
     @torch.no_grad()
     def greedy(self, s: object) -> Float[np.ndarray, "N D"]:
         """Return μ(s), shape (N, D)."""
-        a = finite_output("actions", self(s).numpy())
+        a = finite_output("actions", self(s).numpy(), s)
         return a.clip(self._low, self._high)  # rounding may exceed a bound
 
     def sample(self, s: object, rng: np.random.Generator) -> Float[np.ndarray, "N D"]:
@@ -273,7 +292,7 @@ class GreedyQPolicy(nn.Module):
     @torch.no_grad()
     def greedy(self, s: object) -> Int[np.ndarray, " N"]:
         """Return the action of the largest value for each state, the first of equals, shape (N,)."""
-        return finite_output("values", self.q_network(s).numpy()).argmax(axis=1)
+        return finite_output("values", self.q_network(s).numpy(), s).argmax(axis=1)
 
     def sample(self, s: object, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
         """Return the greedy action: nothing is drawn."""

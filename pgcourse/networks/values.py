@@ -6,6 +6,7 @@ Slides 2, 57, 60, 64 and 65.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from pgcourse import checks
 from pgcourse.arrays import Float
-from pgcourse.networks.mlp import as_indices, as_states, layer_sizes, mlp
+from pgcourse.networks.mlp import MAX_UNITS, as_indices, as_states, as_tensor, layer_sizes, mlp
 
 
 class TabularValue(nn.Module):
@@ -25,8 +26,8 @@ class TabularValue(nn.Module):
 
     def __init__(self, v: object):
         super().__init__()
-        table = torch.tensor(np.asarray(v, float))
-        if table.ndim != 1 or not table.isfinite().all():
+        table = torch.tensor(checks.numbers("v", cast("np.ndarray", v)).astype(float))
+        if table.ndim != 1 or not table.numel() or not table.isfinite().all():
             got = f"shape {tuple(table.shape)}: {table}"
             raise ValueError(f"v must be finite, shape (n_states,), got {got}")
         self.v = nn.Parameter(table)
@@ -70,7 +71,7 @@ class DiscreteQNetwork(nn.Module):
 
     def __init__(self, state_dim: int, n_actions: int, hidden_sizes: Sequence[int] = (64,), *, seed: int = 0):
         super().__init__()
-        checks.at_least(2, n_actions=n_actions)
+        n_actions = checks.count(2, MAX_UNITS, n_actions=n_actions)
         self.layers = mlp([*layer_sizes(state_dim, hidden_sizes), n_actions], seed)
 
     def forward(self, s: object) -> Float[Tensor, "N K"]:
@@ -104,17 +105,17 @@ class QNetwork(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        checks.at_least(1, action_dim=action_dim)
-        inputs, *hidden = layer_sizes(state_dim, hidden_sizes)
+        state_dim, *hidden = layer_sizes(state_dim, hidden_sizes)
+        action_dim = checks.count(1, MAX_UNITS, action_dim=action_dim)
         self.action_at_second_layer, self.shapes = action_at_second_layer, ((state_dim,), (action_dim,))
         early, late = (0, action_dim) if action_at_second_layer else (action_dim, 0)
-        sizes = [inputs + early, *hidden, 1]
+        sizes = [state_dim + early, *hidden, 1]
         self.layers = mlp(sizes, seed, second_layer_inputs=late, final_init_scale=final_init_scale)
 
     def forward(self, s: object, a: object) -> Float[Tensor, " N"]:
         """Return q(s, a), shape (N,), for states (N, state_dim) and actions (N, action_dim)."""
         dtype = next(self.parameters()).dtype
-        s, a = torch.as_tensor(s, dtype=dtype), torch.as_tensor(a, dtype=dtype)
+        s, a = as_tensor("s", s, dtype), as_tensor("a", a, dtype)
         if (s.shape[1:], a.shape[1:]) != self.shapes or len(s) != len(a):
             [n], [d] = self.shapes
             got = f"{tuple(s.shape)} and {tuple(a.shape)}"

@@ -68,13 +68,15 @@ def explore(draw: Draw, /, **grid: Iterable[object]) -> interactive | HTML:
     if not grid:
         raise ValueError("grid must name at least one parameter of draw, got none")
     for name, sequence in grid.items():
-        if not isinstance(sequence, Iterable):
+        if not isinstance(sequence, Iterable) or getattr(sequence, "shape", None) == ():
             raise ValueError(f"{name} must be a sequence of values, got {sequence!r}")
     values = {name: _plain(sequence) for name, sequence in grid.items()}
     for name, sequence in values.items():
         if not sequence:
             raise ValueError(f"{name} must have at least one value, got an empty sequence")
         checks.finite(**{name: [v for v in sequence if isinstance(v, float)]})
+        if wrong := [v for v in sequence if not isinstance(v, int | float | str)]:
+            raise ValueError(f"{name} must hold numbers, strings or booleans, got {wrong[0]!r:.80}")
     n_frames = int(np.prod([len(sequence) for sequence in values.values()]))
     if n_frames > MAX_FRAMES:
         sizes = " × ".join(f"{len(sequence)} {name}" for name, sequence in values.items())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pgcourse import checks
 from pgcourse.teaching import figures
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pgcourse.maths.statistics import Band
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito (2008), safe for the colour-blind
+
+
+MAX_POINTS = 10_000  # along an axis
 
 
 def use_style() -> None:
@@ -36,6 +40,10 @@ def scatter_classes(
     ax: Axes, x: Float[np.ndarray, "M n"], target: Int[np.ndarray, " M"], names: Sequence[str]
 ) -> Axes:
     """Draw examples by their first two features, with a colour and a marker for each class."""
+    x, target = checks.finite_floats("x", x), checks.numbers("target", target)
+    if x.ndim != 2 or x.shape[1] < 2 or target.shape != x.shape[:1]:
+        got = f"{x.shape} and {target.shape}"
+        raise ValueError(f"x and target must have shapes (M, n), n ≥ 2, and (M,), got {got}")
     for k, (name, color, marker) in enumerate(zip(names, COLORS, "osD", strict=False)):
         a, b = x[target == k, :2].T
         ax.scatter(a, b, s=18, c=color, marker=marker, edgecolor="white", linewidth=0.5, label=name, zorder=2)
@@ -55,6 +63,8 @@ def decision_regions(
         n: points of the grid along each axis.
     """
     from matplotlib.colors import to_rgb
+
+    n = checks.count(2, MAX_POINTS, n=n)
 
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     grid = np.stack(np.meshgrid(np.linspace(left, right, n), np.linspace(low, high, n)), axis=-1)
@@ -79,6 +89,20 @@ def contour(
     maximum: Sequence[float] | None = None,
 ) -> Axes:
     """Draw contours of a function of two weights; on them, the path of an optimiser and the maximum."""
+    a, b, values = (checks.finite_floats(*item) for item in (("a", a), ("b", b), ("values", values)))
+    if a.ndim != 1 or b.ndim != 1 or values.shape != (len(b), len(a)) or min(values.shape) < 2:
+        got = f"{values.shape} for {a.shape} and {b.shape}"
+        raise ValueError(f"values must have shape (B, A) for a of shape (A,) and b of shape (B,), got {got}")
+    if (np.diff(a) <= 0).any() or (np.diff(b) <= 0).any():
+        raise ValueError(f"a and b must ascend, got {a} and {b}")
+    if not np.ptp(values):
+        raise ValueError(f"values must differ, got {values.flat[0]} everywhere")
+    path = None if path is None else checks.finite_floats("path", path)
+    if path is not None and (path.ndim != 2 or path.shape[1] != 2 or not len(path)):
+        raise ValueError(f"path must have shape (steps, 2), got {path.shape}")
+    maximum = None if maximum is None else checks.finite_floats("maximum", maximum).tolist()
+    if maximum is not None and np.shape(maximum) != (2,):
+        raise ValueError(f"maximum must be two numbers, got {maximum!s:.80}")
     below = np.geomspace(np.ptp(values), 0.002, 14)  # evenly spaced levels would hide the maximum
     heights, levels = -np.log(np.max(values) - values + 0.002), -np.log(below + 0.002)
     ax.contourf(a, b, heights, levels=levels, cmap="Blues", extend="both", alpha=0.8)
@@ -118,6 +142,13 @@ def image(
     vmax: float | None = None,
 ) -> Axes:
     """Show an image with square pixels and no axes."""
+    pixels = checks.numbers("pixels", pixels)
+    if not pixels.size or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise ValueError(f"pixels must have shape (H, W) or (H, W, 3 or 4), got {pixels.shape}")
+    for name, bound in {"vmin": vmin, "vmax": vmax}.items():
+        if bound is not None:
+            checks.real(**{name: bound})
+            checks.finite(**{name: bound})
     ax.imshow(pixels, cmap=cmap, vmin=vmin, vmax=vmax)
     ax.autoscale(False)
     ax.set_title(title)
@@ -127,6 +158,9 @@ def image(
 
 def difference_frame(ax: Axes, x: Float[np.ndarray, " 6400"], title: str = "") -> Axes:
     """Show a difference frame of Pong: what appeared in one colour, what disappeared in another."""
+    x = checks.numbers("x", x)
+    if x.size != 6400:
+        raise ValueError(f"x must hold 6,400 numbers, got shape {x.shape}")
     return image(ax, np.reshape(x, (80, 80)), title, cmap="PuOr", vmin=-1.4, vmax=1.4)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pgcourse import checks
 from pgcourse.environments.display import has_screen
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 UNSEEN = ("dummy", "offscreen")  # SDL's drivers without a screen, of which it takes one if no other works
 
 
+MAX_FPS = 1000
+
+
+def _listed(frames: Iterable[Frame]) -> list[Frame]:
+    """Return at least one array."""
+    if not isinstance(frames, Iterable) or (isinstance(frames, np.ndarray) and not frames.ndim):
+        raise ValueError(f"frames must hold at least one frame, got {frames!r:.80}")
+    frames = [checks.numbers("frames", frame) for frame in frames]
+    if not frames:
+        raise ValueError("frames must hold at least one frame, got none")
+    return frames
+
+
 def encode_mp4(frames: Iterable[Frame], *, fps: float = 30) -> bytes:
     """Return a video, H.264 in mp4, of one or more frames of one shape (H, W, 3), uint8, H and W even."""
     import tempfile
@@ -29,12 +43,18 @@ def encode_mp4(frames: Iterable[Frame], *, fps: float = 30) -> bytes:
 
     import imageio_ffmpeg
 
-    frames = [np.ascontiguousarray(frame) for frame in frames]
-    if not frames:
-        raise ValueError("frames must hold at least one frame, got none")
-    height, width = frames[0].shape[:2]
+    checks.positive(fps=fps)
+    checks.at_most(MAX_FPS, fps=fps)
+    frames = [np.ascontiguousarray(frame) for frame in _listed(frames)]
+    height, width = frames[0].shape[:2] if frames[0].ndim == 3 else (0, 0)
     for i, frame in enumerate(frames):
-        if frame.shape != (height, width, 3) or frame.dtype != np.uint8 or height % 2 or width % 2:
+        if (
+            not frame.size
+            or frame.shape != (height, width, 3)
+            or frame.dtype != np.uint8
+            or height % 2
+            or width % 2
+        ):
             allowed = "all have one shape (H, W, 3), H and W even, and dtype uint8"
             raise ValueError(f"frames must {allowed}, got {frame.shape}, {frame.dtype} at {i}")
     with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +62,7 @@ def encode_mp4(frames: Iterable[Frame], *, fps: float = 30) -> bytes:
         options = ["-crf", "26", "-preset", "slow", "-tune", "animation"]
         options += ["-movflags", "+faststart", "-threads", "1"]
         codec = {"codec": "libx264", "quality": None, "macro_block_size": 2, "output_params": options}
-        writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=fps, **codec)
+        writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=float(fps), **codec)
         writer.send(None)
         for frame in frames:
             writer.send(frame)
@@ -61,7 +81,8 @@ def show(frames: Iterable[Frame], caption: str, *, fps: float = 30) -> HTML:
     from IPython.display import HTML
     from PIL import Image
 
-    frames = list(frames)
+    checks.text(caption=caption)
+    frames = _listed(frames)
     video = base64.b64encode(encode_mp4(frames, fps=fps)).decode()
     buffer = io.BytesIO()
     Image.fromarray(frames[len(frames) // 2]).save(buffer, format="WEBP", quality=80)

@@ -161,12 +161,12 @@ class Record:
         Raises:
             ValueError: also if the weights are damaged, or do not fit the recipe's network.
         """
-        if n_steps is not None and n_steps not in (saved := self.policy_steps()):
+        if n_steps is not None and not checks.is_one_of(saved := self.policy_steps(), n_steps):
             raise ValueError(f"n_steps must be one of {saved}, where the policy was saved, got {n_steps}")
         one = {"n_envs": 1}  # the policy is the same for any number of environments
         algorithm = self.recipe.build(self.seed, **self.overrides | one)
         algorithm.env.close()
-        name = "policy" if n_steps is None else f"policy-{n_steps:09d}"
+        name = "policy" if n_steps is None else f"policy-{int(n_steps):09d}"
         checkpoints.load_weights(self.folder / f"{name}.safetensors", algorithm.policy)
         return algorithm.policy
 
@@ -194,7 +194,7 @@ class Record:
         """
         from scipy.stats import t
 
-        checks.whole(2, n_episodes=n_episodes)
+        n_episodes = checks.count(2, n_episodes=n_episodes)
         recorded = self.returns
         replayed = self.recipe.evaluate(self.policy(), n_episodes, seed)
         difference = replayed.mean() - self.mean_return
@@ -240,6 +240,7 @@ def load(name: str, folder: str | Path = RECORDS_DIR, **overrides: object) -> li
         ValueError: if there are none; the message names those there are. Also if some have another budget or
             other settings than the rest.
     """
+    checks.text(name=name)
     overrides = {key: list(value) if isinstance(value, tuple) else value for key, value in overrides.items()}
     finished = [record for record in find(folder) if record.finished]
     if found := [record for record in finished if record.name == name and record.overrides == overrides]:
