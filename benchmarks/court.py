@@ -8,8 +8,8 @@ the points. The rules are then measured on each side, from these frames alone. A
 different if one of its 6,400 pixels is.
 
 Then policies of the console play on the court, and those of the court on the console, and all on courts with
-one rule changed. The means go to pgcourse/experiments/comparisons/court.json, from which the study Between two simulators reads them; what
-the file has already is not played again.
+one rule changed. The means go to pgcourse/experiments/comparisons/court.json, for the study Between two
+simulators; what the file has already is not played again.
 """
 
 import argparse

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Games = Int[np.ndarray, " n_envs"]
 
 POINTS = 21  # of the side that wins a game
+MAX_GAMES = 10_000  # side by side
 _PUSH = np.array([1, -1, 0], np.int32)  # of DOWN, UP and NOOP: the knob's and the paddle's zero is at the top
 _KNOB_MIN, _KNOB_MAX = 27_450, 790_196
 _FIRST_KNOB, _FIRST_PADDLE, _FIRST_CLOCK = (_KNOB_MIN + _KNOB_MAX) // 2, 109, 71
@@ -73,7 +74,7 @@ class Rules:
         """Raise a ``ValueError`` unless these are rules for so many games."""
         allowed = {"ball": (1, 3), "lag": (1, 64), "paddle": (2, 16), "angles": (-1, 1), "rest": (2, 2**20)}
         for name, (low, high) in allowed.items():
-            value = np.asarray(getattr(self, name))
+            value = checks.numbers(name, getattr(self, name))
             if value.dtype.kind not in "iu" or value.shape not in ((), (n_envs,)):
                 raise ValueError(
                     f"{name} must be a whole number, or one for each of {n_envs} games, got {value!r}"
@@ -108,14 +109,14 @@ class Court(VectorEnv):
     """
 
     def __init__(self, n_envs: int = 16, *, n_actions: int = 2, rules: Rules = CONSOLE):
-        checks.whole(1, n_envs=n_envs)
+        n_envs = checks.count(1, MAX_GAMES, n_envs=n_envs)
         checks.one_of((2, 3), n_actions=n_actions)
         rules.check(n_envs)
         self.rules = rules
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.num_envs, self._n_actions = n_envs, n_actions
+        self.num_envs, self._n_actions = n_envs, int(n_actions)
         self.single_observation_space = Box(-1, 1, (N_PIXELS,), np.int8)
-        self.single_action_space = Discrete(n_actions)
+        self.single_action_space = Discrete(self._n_actions)
         self.observation_space = batch_space(self.single_observation_space, n_envs)
         self.action_space = batch_space(self.single_action_space, n_envs)
         self.score_differences: list[int] = []
@@ -126,9 +127,9 @@ class Court(VectorEnv):
         A seed stands for the numbers of frames, below 32, that pass before the first decision of each game;
         ``options={"idle": numbers}`` gives those of the first, shape (n_envs,).
         """
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else checks.seed(seed=seed))
         n = self.num_envs
-        first = int(self.np_random.integers(2**30)) if seed is None else seed
+        first = int(self.np_random.integers(2**30)) if seed is None else int(seed)
         self._random = ((first + np.arange(n)) % 2**32).astype(np.uint32)
         self.x, self.y, self.vx, self.vy = np.zeros((4, n), np.int32)
         self.left, self.right, self.wait, self.clock = np.zeros((4, n), np.int32)
@@ -178,8 +179,8 @@ class Court(VectorEnv):
 
     def _pushes(self, n_actions: int, **actions: Int[np.ndarray, " n_envs"]) -> Games:
         [(name, given)] = actions.items()
-        a = np.asarray(given)
-        wrong = a[(a < 0) | (a >= n_actions) | (a % 1 != 0)]
+        a = checks.numbers(name, given)
+        wrong = a[~np.isin(a, range(n_actions))]
         if wrong.size or a.shape != (self.num_envs,):
             got = wrong[0] if wrong.size else f"shape {a.shape}"
             raise ValueError(f"{name} must be {self.num_envs} integers in 0..{n_actions - 1}, got {got}")

@@ -338,7 +338,7 @@ class CourtTask(Task):
         self.rules, self.name = rules, "court" if rules else "court, with drawn rules"
 
     def make_vector_env(self, n_envs: int) -> Court:
-        checks.whole(1, n_envs=n_envs)
+        n_envs = checks.count(1, MAX_ENVS, n_envs=n_envs)
         return Court(n_envs, rules=self.rules or Rules.draw(n_envs, np.random.default_rng(0)))
 
     def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
@@ -347,7 +347,7 @@ class CourtTask(Task):
         A game of more than ``MAX_COURT_LENGTH`` decisions ends there, with the score as it stands.
         """
         s, env = self._reset_vector_env(n_episodes, seed)
-        score_differences, active = np.zeros(n_episodes), np.ones(n_episodes, bool)
+        score_differences, active = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
         for _ in range(MAX_COURT_LENGTH):
             s, *_, info = env.step(act(s))
             score_differences[active] = info["score_difference"][active]

@@ -33,6 +33,7 @@ A = {"eta": 0.012, "gamma": 0.97, "batch_size": 4096, "baseline": "none", "hidde
 B = A | {"hidden_size": 10}
 LABELS = {"eta": "η", "gamma": "γ", "batch_size": "batch size", "hidden_size": "hidden units"}
 N_PICTURES = 20  # of one training
+MAX_STEPS = 100_000_000
 
 
 class Progress(NamedTuple):
@@ -57,7 +58,7 @@ def laboratory(a: Settings = A, b: Settings = B, *, steps: int = 250_000) -> VBo
     Raises:
         ValueError: also if there is no such setting. Where a click meets an error, its message is shown.
     """
-    checks.whole(1, steps=steps)
+    steps = checks.count(1, MAX_STEPS, steps=steps)
     starts = [A | {**one} for one in (a, b)]
     for settings in starts:  # what is refused is known before a click
         recipes.get(RECIPE).build(0, **settings)
