@@ -205,3 +205,7 @@ def test_the_forward_pass_is_that_of_pytorch(page, policies, n_steps):
     found = page.evaluate(THINK, [f"../_static/pong/{name}.safetensors", sparse])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     assert expected.std() > (0.1 if n_steps != 0 else 0.001)
+
+
+def test_the_script_is_short():
+    assert len((ROOT / "book" / "_static" / "court.js").read_text("utf-8").splitlines()) <= 200

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -107,12 +108,16 @@ def _picture(settings: Sequence[Settings], progress: Sequence[Progress], steps: 
     """Return curves and fields as HTML."""
     from matplotlib.figure import Figure
 
+    differing = [name for name in settings[0] if len({str(one.get(name)) for one in settings}) > 1]
+    titles = [_describe({name: one[name] for name in differing if name in one}) for one in settings]
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots(2, 2, sharex="row", sharey="row", height_ratios=(3, 2))
-    for (above, below), letter, one, color in zip(axes.T, "AB", progress, COLORS, strict=False):
+    columns = zip(axes.T, "AB", titles, progress, COLORS, strict=False)
+    for (above, below), letter, title, one, color in columns:
         above.axhline(0, color="0.8", linewidth=1)
         above.plot(one.n_steps / 1000, one.reward, color=color)
-        above.set(title=letter, xlim=(0, steps / 1000), ylim=(-1.05, 1.05), xlabel="thousands of decisions")
+        above.set_title(textwrap.fill(f"{letter}: {title}" if title else letter, 44))
+        above.set(xlim=(0, steps / 1000), ylim=(-1.05, 1.05), xlabel="thousands of decisions")
         below.imshow(one.field, cmap="gray", vmin=0, vmax=1)
         below.set_axis_off()
     axes[0, 0].set_ylabel("reward per point")
