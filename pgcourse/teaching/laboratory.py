@@ -12,7 +12,7 @@ import html
 import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
     from ipywidgets import VBox, Widget
     from jaxtyping import Float, Int, Int8
 
+    from pgcourse.algorithms.protocols import Algorithm
+    from pgcourse.environments.court import Court
+
     Settings = Mapping[str, object]
 
 RECIPE = "reinforce/court"
 A = {"eta": 0.012, "gamma": 0.97, "batch_size": 4096, "baseline": "none", "hidden_size": 200}
 B = A | {"hidden_size": 10}
 LABELS = {"eta": "η", "gamma": "γ", "batch_size": "batch size", "hidden_size": "hidden units"}
+SIZES = {"batch_size": (512, 1024, 2048, 4096, 8192, 16_384), "hidden_size": (1, 2, 5, 10, 20, 50, 100, 200)}
 N_PICTURES = 20  # of one training
 MAX_STEPS = 100_000_000
 
@@ -79,20 +83,21 @@ def train_in_turns(settings: Sequence[Settings], steps: int, seed: int = 0) -> I
     from pgcourse.networks.mlp import single_thread
 
     learners = [recipes.get(RECIPE).build(seed, **one) for one in settings]
-    curves: list[list[tuple]] = [[] for _ in learners]
+    curves: list[list[tuple[int, float]]] = [[] for _ in learners]
     next_picture = 0.0
     while min(n_steps := [learner.n_steps for learner in learners]) < steps:
         k = n_steps.index(min(n_steps))
         with single_thread():
             metrics = learners[k].update()
-        curves[k].append((metrics.n_steps, metrics.episode_returns.mean()))
+        curves[k].append((metrics.n_steps, float(np.mean(cast("np.ndarray", metrics.episode_returns)))))
         if min(learner.n_steps for learner in learners) >= min(next_picture, steps):
             next_picture += steps / N_PICTURES
-            yield [
-                Progress(*map(np.array, zip(*curve, strict=True)), learner.env.fields[0].copy())
-                for curve, learner in zip(curves, learners, strict=True)
-                if curve
-            ]
+            yield [_progress(*both) for both in zip(curves, learners, strict=True) if both[0]]
+
+
+def _progress(curve: list[tuple[int, float]], learner: Algorithm) -> Progress:
+    n_steps, reward = (np.array(column) for column in zip(*curve, strict=True))
+    return Progress(n_steps, reward, cast("Court", learner.env).fields[0].copy())
 
 
 def _describe(settings: Settings) -> str:
@@ -131,22 +136,18 @@ def _picture(settings: Sequence[Settings], progress: Sequence[Progress], steps: 
 def _sliders(settings: Settings) -> dict[str, Widget]:
     import ipywidgets as w
 
+    def choice(name: str) -> Widget:
+        start = cast("int", settings[name])
+        return w.SelectionSlider(value=start, options=sorted({*SIZES[name], start}))
+
     rates = {"min": -3.5, "max": -1, "step": 0.05, "readout_format": ".3g"}
-    sizes = {
-        "batch_size": [512, 1024, 2048, 4096, 8192, 16_384],
-        "hidden_size": [1, 2, 5, 10, 20, 50, 100, 200],
+    sliders = {
+        "eta": w.FloatLogSlider(value=settings["eta"], **rates),
+        "gamma": w.FloatSlider(value=settings["gamma"], min=0.8, max=1, step=0.01),
+        "batch_size": choice("batch_size"),
+        "baseline": w.Dropdown(value=settings["baseline"], options=list(BASELINES)),
+        "hidden_size": choice("hidden_size"),
     }
-    kinds = {
-        "eta": lambda: w.FloatLogSlider(value=settings["eta"], **rates),
-        "gamma": lambda: w.FloatSlider(value=settings["gamma"], min=0.8, max=1, step=0.01),
-        "baseline": lambda: w.Dropdown(value=settings["baseline"], options=list(BASELINES)),
-    }
-    for name, values in sizes.items():
-        options = sorted({*values, settings[name]})
-        kinds[name] = lambda name=name, options=options: w.SelectionSlider(
-            value=settings[name], options=options
-        )
-    sliders = {name: kinds[name]() for name in A}
     for name, slider in sliders.items():
         slider.description = LABELS.get(name, name)
     return sliders
