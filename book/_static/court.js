@@ -1,6 +1,7 @@
 // Our own Pong: the rules of pgcourse/environments/court.py, integer for integer, the lecture's network, and the page that plays with both.
 const [DOWN, UP, NOOP] = [0, 1, 2], PUSH = [1, -1, 0];
 const clip = (value, low, high) => Math.min(Math.max(value, low), high);
+const aim = knob => clip(2 * Math.floor((knob + 31400) / 7990), 38, 204); // where a paddle will come to rest
 
 class Court {
   constructor(seed = 0, idle = null) { // idle: frames, below 32, that pass before the first decision
@@ -47,7 +48,7 @@ class Court {
 
   turn(side, push) {
     this.knobs[side] = clip(this.knobs[side] + 23000 * push, 27450, 790196);
-    if (this.clock % 2 === 0) this.next[side] = this.next[side] + clip(2 * Math.floor((this.knobs[side] + 31400) / 7990), 38, 204) >> 1;
+    if (this.clock % 2 === 0) this.next[side] = this.next[side] + aim(this.knobs[side]) >> 1;
   }
 
   settle() { // after the four frames of a decision: return its reward, whether the game is over, and the difference frame
@@ -146,12 +147,12 @@ class Page { // the page Play: the elements of a div, by their data-court
     if (action === NOOP) return down && !event.repeat && this.toggle();
     this.keys[down ? "add" : "delete"](action);
   }
-  mine() { // the reader's action; a pointer pulls the middle of the paddle
+  mine() { // the reader's action; a pointer pulls the place where the paddle will come to rest, 23 lines a decision
     if (this.keys.size === 1) return [...this.keys][0];
     if (!this.pointer) return NOOP;
-    const box = this.of.field.getBoundingClientRect(), middle = this.court.left - 41;
+    const box = this.of.field.getBoundingClientRect(), middle = aim(this.court.knobs[0]) - 41;
     const above = middle - 160 * (this.pointer.clientY - box.top) / box.height;
-    return Math.abs(above) < 6 ? NOOP : above > 0 ? UP : DOWN;
+    return Math.abs(above) < 12 ? NOOP : above > 0 ? UP : DOWN;
   }
   tick(now) {
     if (this.pause) return;
@@ -178,11 +179,10 @@ class Page { // the page Play: the elements of a div, by their data-court
   draw() {
     const {court, seen, of: {field, sees, up, download}} = this, [g, s] = [field, sees].map(canvas => canvas.getContext("2d"));
     const fill = (c, colour, ...box) => { c.fillStyle = colour; c.fillRect(...box); };
-    fill(g, "#222", 0, 0, 160, 160);
+    for (const c of [g, s]) fill(c, "#222", 0, 0, 160, 160);
     fill(g, "#e69f00", 16, court.left - 49, 4, 16);
     fill(g, "#56b4e9", 140, court.right - 48, 4, 16);
     fill(g, "#fff", court.x - 49, court.y - 48, 2, 4);
-    fill(s, "#222", 0, 0, 80, 80);
     for (const [colour, pixels] of [["#56b4e9", seen.plus], ["#e69f00", seen.minus]])
       for (const pixel of pixels) fill(s, colour, pixel % 80, Math.floor(pixel / 80), 1, 1);
     up.value = this.up;
