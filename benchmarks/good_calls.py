@@ -26,12 +26,13 @@ from pgcourse.algorithms import (
     dqn,
     noise,
     off_policy,
+    ppo,
     reinforce,
     replay,
 )
 from pgcourse.environments import lqr, markov, mdp, pong, tasks, worlds
 from pgcourse.experiments import architectures, recipes, records, settings, sweeps, training
-from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td
+from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td, trust_region
 from pgcourse.networks import mlp, pixels, policies, values
 from pgcourse.teaching import diagrams, exercises, explore, plots, video
 
@@ -44,7 +45,9 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "algorithms.config.constant": "inner loop: ``as_schedule`` checks it",
     "algorithms.config.gradient_step": "inner loop: its η is a schedule's, which is checked",
     "algorithms.config.inverse_time_decay": "inner loop: ``as_schedule`` checks it",
+    "algorithms.config.linear_anneal": "inner loop: ``PPO`` checks it",
     "algorithms.config.linear_decay": "inner loop: ``DQNConfig`` checks it",
+    "algorithms.critics.check_standardize": "check of a config",
     "algorithms.off_policy.OffPolicy": "is DQN or DDPG",
     "algorithms.resumable.": "takes what state_dict returns",
     "environments.markov.": "steps of what ``MDP`` computes, which has checked them",
@@ -266,6 +269,13 @@ def of_maths():
     yield call(td.value_loss, v=TENSOR, target=TARGET, passes_on=True)
     yield call(td.gradient_monte_carlo, w=W[:, 0], x=X, target=RUNS[:5], eta=np.array(0.1))
     yield call(td.td_lambda, w=W[:, 0], x=X, r=RUNS[:4], eta=np.array(0.1), gamma=0.9, lam=0.8)
+    for L, L_old in ((R, V), (TENSOR, TARGET)):
+        yield call(trust_region.importance_weight, L=L, L_old=L_old, passes_on=True)
+        yield call(trust_region.kl_estimate, L=L, L_old=L_old, passes_on=True)
+        yield call(trust_region.clipped_surrogate, rho=L**2, A=L_old, clip=0.2, passes_on=True)
+        yield call(trust_region.is_clipped, rho=L**2, A=L_old, clip=0.2, passes_on=True)
+    distributions = np.array([[0.3, 0.7], [0.5, 0.5]])
+    yield call(trust_region.kl_divergence, p=distributions, q=distributions[::-1])
 
 
 def of_environments():
@@ -414,12 +424,14 @@ def of_networks():
 
     yield call(policies.SoftmaxPolicy.logits, on=softmax, s=S, passes_on=True)
     yield call(policies.CategoricalPolicy.log_prob, on=softmax, s=S, a=A, passes_on=True)
+    yield call(policies.CategoricalPolicy.log_prob_and_entropy, on=softmax, s=S, a=A, passes_on=True)
     yield call(policies.CategoricalPolicy.probabilities, on=softmax, s=S)
     yield call(policies.CategoricalPolicy.sample, on=softmax, s=S, rng=a_generator)
     yield call(policies.CategoricalPolicy.greedy, on=softmax, s=S)
     yield call(policies.GaussianPolicy, action_dim=1, sigma=0.5, **of_mlp, then=_of_gaussian)
     yield call(policies.GaussianPolicy.mean, on=gaussian, s=S, passes_on=True)
     yield call(policies.GaussianPolicy.log_prob, on=gaussian, s=S, a=CONTINUOUS_A, passes_on=True)
+    yield call(policies.GaussianPolicy.log_prob_and_entropy, on=gaussian, s=S, a=CONTINUOUS_A, passes_on=True)
     yield call(policies.GaussianPolicy.sample, on=gaussian, s=S, rng=a_generator)
     yield call(policies.GaussianPolicy.greedy, on=gaussian, s=S)
     yield call(
@@ -533,6 +545,7 @@ def of_algorithms():
     }
     yield call(critics.PolicyEvaluation, **learner)
     yield call(actor_critic.ActorCritic, **learner)
+    yield call(ppo.PPO, **learner)
     yield call(reinforce.Reinforce, env=a_cartpole, policy=a_policy, max_episode_length=600, seed=0)
     small = {"capacity": 100, "batch_size": 5, "learning_starts": 5}
     yield call(
@@ -584,11 +597,13 @@ def _a_draw(made):
 def of_configs():
     """Yield a call of each config and architecture, with a good value for each field that is no flag."""
     numbers = {"eta_decay_steps": 10.0, "rollout_length": 4, "exploration_steps": 10, "final_init_scale": 0.1}
+    numbers |= {"anneal_steps": 10.0, "minibatch_size": 4, "target_kl": 0.1}
     for config_class in (
         reinforce.ReinforceConfig,
         critics.CriticConfig,
         critics.PolicyEvaluationConfig,
         actor_critic.ActorCriticConfig,
+        ppo.PPOConfig,
         dqn.DQNConfig,
         ddpg.DDPGConfig,
         ddpg.TD3Config,
@@ -638,6 +653,7 @@ _users = {  # what checks the rest of a config: the algorithm that is built with
     "CriticConfig": lambda config: critics.Critic(a_network(), config).r_bar,
     "PolicyEvaluationConfig": lambda config: critics.Critic(a_network(), config).r_bar,
     "ActorCriticConfig": _on_cartpole(actor_critic.ActorCritic, a_policy, _value),
+    "PPOConfig": _on_cartpole(ppo.PPO, a_policy, _value),
     "DQNConfig": _on_cartpole(dqn.DQN, _q_network),
     "DDPGConfig": _on_pendulum(ddpg.DDPG, _critic),
     "TD3Config": _on_pendulum(ddpg.TD3, _twins),
