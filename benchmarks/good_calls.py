@@ -103,6 +103,7 @@ class Call:
     optional: set[str]  # arguments that may be None
     also: tuple[str, ...]  # what errors call an argument, beside its name
     passes_on: bool  # whether what is not finite may come out as not finite: the inner loop of training
+    slow: Mapping[str, range]  # numbers that are allowed and would take long
 
     def arguments(self) -> dict[str, object]:
         """Return good arguments that nothing has changed yet."""
@@ -114,6 +115,12 @@ class Call:
     def varied(self) -> list[str]:
         """Return the arguments that become hostile."""
         return [name for name, value in self.good.items() if not inspect.isfunction(value)]
+
+    def is_slow(self, name: str, value: object) -> bool:
+        """Return whether a value is one of the numbers that would take long."""
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return name in self.slow and np.ndim(value) == 0 and int(value) in self.slow[name]
+        return False
 
 
 def _copied(value):
@@ -136,12 +143,12 @@ def good_calls() -> Iterator[Call]:
         yield from calls()
 
 
-def call(function, /, *, on=None, then=None, label=None, also=(), passes_on=False, **good) -> Call:
+def call(function, /, *, on=None, then=None, label=None, also=(), passes_on=False, slow=(), **good) -> Call:
     """Return a call of a function, a class or a method of what ``on()`` returns; ``then`` uses the result."""
     called = function if on is None else lambda **arguments: function(on(), **arguments)
     used = called if then is None else lambda **arguments: then(called(**arguments))
     name = label or f"{function.__module__}.{function.__qualname__}".removeprefix("pgcourse.")
-    return Call(name, used, good, _optional(function), also, passes_on)
+    return Call(name, used, good, _optional(function), also, passes_on, dict(slow))
 
 
 def _optional(function) -> set[str]:
@@ -168,6 +175,7 @@ LOGITS, QUEUE_LOGITS = np.zeros((2, 2)), np.zeros((12, 2))
 EPISODES = CHAIN.enumerate_episodes(LOGITS)
 GAIN, POINTS, FORCES = np.array([[1.0, 1.5]]), _rng.normal(size=(5, 2)), _rng.normal(size=(5, 1))
 OLD_RUN = next(records.find())
+MANY_GAMES = dict.fromkeys(("n_envs", "n_games", "n_episodes"), range(100, pong.MAX_GAMES + 1))
 
 
 def a_generator():
@@ -324,10 +332,12 @@ def of_environments():
     yield call(pong.preprocess, screen=np.full((2, 210, 160), 87, np.uint8))
     yield call(pong.ball_approaching, x=FRAMES)
     yield call(pong.drop_idle_steps, s=FRAMES, a=np.array([0, 1]), r=np.array([0.0, 1.0]))
-    yield call(pong.Pong, n_envs=2, game="ALE/Pong-v5", n_actions=3, then=lambda env: env.close())
+    yield call(
+        pong.Pong, n_envs=2, game="ALE/Pong-v5", n_actions=3, slow=MANY_GAMES, then=lambda env: env.close()
+    )
     yield call(pong.Pong.reset, on=_pong_begun, seed=0, then=lambda begun: begun[0])
     yield call(pong.Pong.step, on=_pong_begun, actions=np.array([0, 1]), then=lambda step: step[0])
-    yield call(pong.evaluate, act=push_left, n_games=1, seed=0, game=pong.DEFAULT_GAME)
+    yield call(pong.evaluate, act=push_left, n_games=1, seed=0, game=pong.DEFAULT_GAME, slow=MANY_GAMES)
     yield call(
         pong.iter_steps, act=lambda: lambda _: 0, n_steps=2, seed=0, game=pong.DEFAULT_GAME, then=_first_two
     )
@@ -349,8 +359,16 @@ def of_environments():
     yield call(tasks.AccessControlTask, n_steps=3, burn_in=1)
     yield call(tasks.PongTask, game="ALE/Pong-v5")
     on_pong = tasks.PongTask(pong.DEFAULT_GAME)
-    yield call(tasks.PongTask.make_vector_env, on=lambda: on_pong, n_envs=2, then=lambda env: env.close())
-    yield call(tasks.PongTask.evaluate, on=lambda: on_pong, act=push_left, n_episodes=1, seed=0)
+    yield call(
+        tasks.PongTask.make_vector_env,
+        on=lambda: on_pong,
+        n_envs=2,
+        slow=MANY_GAMES,
+        then=lambda env: env.close(),
+    )
+    yield call(
+        tasks.PongTask.evaluate, on=lambda: on_pong, act=push_left, n_episodes=1, seed=0, slow=MANY_GAMES
+    )
     yield call(worlds.chain, horizon=3, gamma=0.9)
     yield call(worlds.short_corridor, observations=(0, 1, 0), swapped=(1,), horizon=3, gamma=0.9)
     yield call(worlds.windy_grid, wind=0.2, horizon=3, gamma=0.9)
@@ -698,7 +716,7 @@ def of_experiments():
         recipes.Recipe.build, on=lambda: cartpole, seed=0, **changed, then=lambda made: made.config.eta
     )
     yield call(recipes.Recipe.evaluate, on=lambda: cartpole, policy=a_policy, n_episodes=2, seed=0)
-    yield call(records.Record.verify, on=lambda: OLD_RUN, n_episodes=2, seed=0)
+    yield call(records.Record.verify, on=lambda: OLD_RUN, n_episodes=2, seed=0, slow=MANY_GAMES)
     yield call(records.Record.policy, on=lambda: OLD_RUN, n_steps=None)
     yield call(records.load, name="reinforce/cartpole")
     yield call(settings.from_json, name=lambda: "return_fn", value="total")
