@@ -30,11 +30,11 @@ from pgcourse.algorithms import (
     reinforce,
     replay,
 )
-from pgcourse.environments import lqr, markov, mdp, pong, tasks, worlds
+from pgcourse.environments import court, lqr, markov, mdp, pong, tasks, worlds
 from pgcourse.experiments import architectures, recipes, records, settings, sweeps, training
 from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td, trust_region
 from pgcourse.networks import mlp, pixels, policies, values
-from pgcourse.teaching import diagrams, exercises, explore, plots, video
+from pgcourse.teaching import diagrams, exercises, explore, laboratory, plots, video
 
 LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else that begins with it
     "algorithms.collect.reset": "takes an environment",
@@ -53,6 +53,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "environments.markov.": "steps of what ``MDP`` computes, which has checked them",
     "environments.display.": "takes no number",
     "environments.tasks.ControlSuiteTask": "the suite checks its own names",
+    "environments.court.replay": "takes a file",
     "experiments.architectures.Table": "takes no argument",
     "experiments.architectures.algorithm_options": "takes a config",
     "experiments.checkpoints.": "files: the campaign above",
@@ -84,7 +85,9 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "teaching.exercises.chapter_": "answers of exercises, called on their cases",
     "teaching.exercises.engine.give_feedback": "takes an exercise",
     "teaching.exercises.measuring.": "answers of exercises, called on their cases",
+    "teaching.exercises.two_simulators.": "answers of exercises, called on their cases",
     "teaching.figures.": "takes a figure",
+    "teaching.laboratory.train_in_turns": "``laboratory`` checks its arguments",
     "teaching.plots.draw_mujoco": "takes an environment",
     "teaching.plots.learning_curves": "takes bands",
     "teaching.plots.rollout": "takes steps of Pong",
@@ -341,6 +344,16 @@ def of_environments():
     yield call(
         pong.iter_steps, act=lambda: lambda _: 0, n_steps=2, seed=0, game=pong.DEFAULT_GAME, then=_first_two
     )
+    yield call(court.Court, n_envs=2, n_actions=3)
+    yield call(court.Court.reset, on=_court_begun, seed=0, then=lambda begun: begun[0])
+    yield call(
+        court.Court.step,
+        on=_court_begun,
+        actions=np.array([0, 1]),
+        left=np.array([2, 0]),
+        then=lambda step: step[0],
+    )
+    yield call(_rules, label="environments.court.Rules", ball=2, lag=1, paddle=12, angles=-1, rest=4)
     yield call(tasks.Task, name="CartPole-v1")
     cartpole = tasks.Task("CartPole-v1")
     yield call(tasks.Task.make_vector_env, on=lambda: cartpole, n_envs=2)
@@ -369,6 +382,9 @@ def of_environments():
     yield call(
         tasks.PongTask.evaluate, on=lambda: on_pong, act=push_left, n_episodes=1, seed=0, slow=MANY_GAMES
     )
+    on_court = tasks.CourtTask()
+    yield call(tasks.CourtTask.make_vector_env, on=lambda: on_court, n_envs=2)
+    yield call(tasks.CourtTask.evaluate, on=lambda: on_court, act=push_left, n_episodes=1, seed=0)
     yield call(worlds.chain, horizon=3, gamma=0.9)
     yield call(worlds.short_corridor, observations=(0, 1, 0), swapped=(1,), horizon=3, gamma=0.9)
     yield call(worlds.windy_grid, wind=0.2, horizon=3, gamma=0.9)
@@ -402,6 +418,16 @@ def _begun(make):
         return env
 
     return begun
+
+
+def _court_begun():
+    env = court.Court(2)
+    env.reset(seed=0)
+    return env
+
+
+def _rules(**rules):
+    return court.Court(2, rules=court.Rules(**rules))
 
 
 @functools.cache  # to make one takes a tenth of a second
@@ -787,6 +813,7 @@ def of_teaching():
     yield call(diagrams.backup, kind="td", then=_close)
     yield call(exercises.check, number="4.4", function=lambda: returns.reward_to_go)
     yield call(_explore, label="teaching.explore.explore", eta=(0.1, 1.0), then=_close)
+    yield call(laboratory.laboratory, steps=1000)
     yield call(plots.scatter_classes, ax=_axes, x=X, target=LABELS, names=lambda: ("no", "yes"), then=_close)
     yield call(plots.decision_regions, ax=_axes, predict=lambda: _prediction, n=5, then=_close)
     yield call(

@@ -12,7 +12,8 @@ import pytest
 from pgcourse.teaching.exercises import EXERCISES, check
 
 BOOK = Path(__file__).parents[1] / "book"
-PAGES = {path.name[1]: path for path in BOOK.glob("0*.ipynb")} | {"M": BOOK / "studies" / "measuring.ipynb"}
+PAGES = {path.name[1]: path for path in BOOK.glob("0*.ipynb")}
+PAGES |= {name[0].upper(): BOOK / "studies" / f"{name}.ipynb" for name in ("measuring", "two-simulators")}
 CHAPTERS = {number: nbformat.read(path, as_version=4).cells for number, path in PAGES.items()}
 MISCONCEPTIONS = [
     (number, sentence, wrong)
@@ -150,7 +151,7 @@ def test_a_function_that_returns_nothing_is_not_written_yet():
 @pytest.mark.parametrize(
     ("number", "function", "message"),
     [
-        ("4.9", right, "^number must be one of 1.4, 2.4, .* M.4, got '4.9'$"),
+        ("4.9", right, "^number must be one of 1.4, 2.4, .* T.1, got '4.9'$"),
         (
             "4.4",
             np.zeros(3),

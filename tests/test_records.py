@@ -725,6 +725,7 @@ def test_a_shipped_policy_agrees_with_its_record(record):
         ("actor-critic/lunar-lander", 5, 150),
         ("actor-critic/acrobot", 5, -100),
         ("actor-critic/pendulum", 5, -1.2),
+        ("reinforce/court", 5, 15),
         ("reinforce/sticky-pong", 5, 3),
         ("ddpg/pendulum", 10, -160),
         ("ddpg/mountain-car", 5, 90),
@@ -770,7 +771,13 @@ def test_recorded_access_control_is_within_one_per_cent_of_the_optimum():
 
 COMPARISONS = list(records.find(records.COMPARISONS_DIR))
 BUDGETS = {"settings": 300_000, "returns": 300_000, "critics": 200_000, "discounts": 200_000}
-BUDGETS |= {"layers": 3_000_000, "ablations": 10_000, "hyperparameters": 10_000, "double-pendulum": 50_000}
+BUDGETS |= {
+    "drawn-courts": 2_000_000,
+    "layers": 3_000_000,
+    "ablations": 10_000,
+    "hyperparameters": 10_000,
+    "double-pendulum": 50_000,
+}
 SAMPLE_EFFICIENCY = {"dqn": 100_000, "actor-critic": 300_000, "reinforce": 300_000}
 SAMPLE_EFFICIENCY = {f"{name}/cartpole": steps for name, steps in SAMPLE_EFFICIENCY.items()}
 SAMPLE_EFFICIENCY |= {"dqn/acrobot": 100_000, "actor-critic/acrobot": 200_000, "reinforce/acrobot": 200_000}
@@ -870,6 +877,20 @@ def test_gradient_noise_is_of_an_untrained_policy_and_of_the_saved_ones():
         *records.load("reinforce/pong")[0].policy_steps(),
     ]
     assert len(noise["made"]["commit"]) == 40
+
+
+def test_ten_policies_play_at_ten_places_and_where_they_were_trained_as_recorded():
+    """On the court, with other games than those of the record: Welch's test would not tell them apart."""
+    result = json.loads((records.COMPARISONS_DIR / "court.json").read_text("utf-8"))
+    assert len(result["made"]["commit"]) == 40
+    scores = {(row["trained"], row["seed"], row["place"]): row["score"] for row in result["rows"]}
+    names, places = ("reinforce/pong", "reinforce/court"), ("console", *result["changes"])
+    assert set(scores) == {(name, seed, place) for name in names for seed in range(5) for place in places}
+    for record in records.load("reinforce/pong"):
+        assert scores[record.name, record.seed, "console"] == record.mean_return
+    for record in records.load("reinforce/court"):
+        error = record.returns.std(ddof=1) * np.sqrt(1 / 40 + 1 / 100)
+        assert abs(scores[record.name, record.seed, "the console's rules"] - record.mean_return) < 4 * error
 
 
 @pytest.mark.parametrize(("name", "n_rows"), [("offline", 20), ("overestimation", 10)])

@@ -22,6 +22,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from pgcourse import checks
 from pgcourse.checks import MAX_EPISODE_LENGTH
 from pgcourse.environments import pong
+from pgcourse.environments.court import CONSOLE, Court, Rules
 from pgcourse.environments.display import mujoco_without_screen, without_screen
 from pgcourse.environments.worlds import access_control
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_ENVS = 10_000  # side by side
 MAX_VIDEO_SECONDS = 300  # of Pong, where a rally may last for ever
+MAX_COURT_LENGTH = 10_000  # decisions of a game on the court that is evaluated, eleven minutes
 Act = Callable[[np.ndarray], np.ndarray]  # maps observations, shape (n, ...), to n actions; K count from 0
 
 
@@ -328,4 +330,48 @@ class PongTask(Task):
             if step.r:
                 points[step.r > 0] += 1
             if 21 in points:
+                return
+
+
+class CourtTask(Task):
+    """Pong on our own court, trained on points and evaluated by whole games.
+
+    Args:
+        rules: of the court; None draws them for each game (``Rules.draw``), the same ones every time.
+    """
+
+    metric = "score difference"
+    fps = 60 // pong.FRAME_SKIP
+
+    def __init__(self, rules: Rules | None = CONSOLE):
+        self.rules, self.name = rules, "court" if rules else "court, with drawn rules"
+
+    def make_vector_env(self, n_envs: int) -> Court:
+        n_envs = checks.count(1, MAX_ENVS, n_envs=n_envs)
+        return Court(n_envs, rules=self.rules or Rules.draw(n_envs, np.random.default_rng(0)))
+
+    def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
+        """Return the score difference of ``n_episodes`` ≥ 1 whole games; ``seed`` ≥ 0.
+
+        A game of more than ``MAX_COURT_LENGTH`` decisions ends there, with the score as it stands.
+        """
+        s, env = self._reset_vector_env(n_episodes, seed)
+        score_differences, active = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
+        for _ in range(MAX_COURT_LENGTH):
+            s, *_, info = env.step(act(s))
+            score_differences[active] = info["score_difference"][active]
+            active &= ~info["done"]
+            if not active.any():
+                break
+        return score_differences
+
+    def render_episode(self, act: Act, seed: int) -> Iterator[Frame]:
+        """Yield the fields of one game, four times as large, or of its first five minutes; ``seed`` ≥ 0."""
+        s, env = self._reset_vector_env(1, seed)
+        court = cast("Court", env)
+        for _ in range(MAX_VIDEO_SECONDS * self.fps):
+            white = 255 * court.fields[0].view(np.uint8)
+            yield np.kron(white, np.ones((4, 4), np.uint8))[:, :, None].repeat(3, axis=2)
+            s, *_, info = env.step(act(s))
+            if info["done"][0]:
                 return

@@ -23,6 +23,7 @@ from pgcourse import checks
 from pgcourse.environments.tasks import (
     AccessControlTask,
     ControlSuiteTask,
+    CourtTask,
     PendulumTask,
     PongTask,
     Task,
@@ -216,6 +217,14 @@ _on_pong("reinforce/pong", _TEXT, "reinforce", PONG, PongEpisodes(), 2_000_000, 
 _config = {"eta": 0.001, "eta_decay_steps": 10_000_000, "batch_size": 4096}
 _game, _all_steps = PongTask("ALE/Pong-v5"), PongEpisodes(skip_idle_steps=False)
 _on_pong("reinforce/sticky-pong", _TEXT, "reinforce", _game, _all_steps, 2_500_000, 100_000, config=_config)
+
+_TEXT = "REINFORCE from pixels on our own court, with 64 hidden units; 64 games side by side."
+_config = {"eta": 0.012, "eta_decay_steps": 250_000, "gamma": 0.97, "batch_size": 4096}
+_on_court = functools.partial(register, n_envs=64, config=_config)
+_small, _n = PongEpisodes(64), 2_000_000
+_on_court("reinforce/court", _TEXT, "reinforce", CourtTask(), _small, _n, 500_000)
+_TEXT = "The same with rules that differ from game to game: domain randomisation."
+_on_court("reinforce/drawn-courts", _TEXT, "reinforce", CourtTask(None), _small, _n, 500_000)
 
 _TEXT = "Actor–critic with one hidden layer each; an update every 32 steps of 8 environments."
 _with_8("actor-critic/cartpole", _TEXT, "actor-critic", CARTPOLE, MLP(), 500_000, 25_000)
