@@ -213,7 +213,7 @@ ACTOR_CRITIC = N_ENVS | {
     "optimizer": ("RMSprop", lambda a: kind(a.optimizer, a.critic.optimizer)),
     "hidden_sizes": ([5, 3], lambda a: hidden_sizes(a.policy, a.critic.value)),
     "hidden_size": (5, lambda a: hidden_size(a.policy, a.critic.value)),
-    "initial_sigma": (0.3, lambda a: round(a.policy.log_sigma.exp().mean().item(), 6)),
+    "initial_sigma": (0.7, lambda a: round(a.policy.log_sigma.exp().mean().item(), 6)),
 }
 PPO = {name: read for name, read in ACTOR_CRITIC.items() if name != "eta_decay_steps"} | {
     "eta_critic": (0.234, lambda a: a.eta_critic(0)),

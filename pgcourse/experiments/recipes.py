@@ -278,11 +278,14 @@ _gaussian = GaussianMLP((64, 64))
 register("ppo/pendulum", _TEXT, "ppo", PENDULUM, _gaussian, 100_000, 10_000, n_envs=4, config=_config)
 
 _TEXT = "PPO with a Gaussian policy, on one robot; neither states nor rewards are rescaled."
-_config = {"anneal_steps": 300_000, "eta": 0.0003, "eta_critic": 0.0003, "rollout_length": 2048}
+_config = {"anneal_steps": 300_000, "eta": 0.0005, "gamma": 0.98, "lam": 0.92, "rollout_length": 2048}
 _config |= {"minibatch_size": 64, "n_epochs": 10}
-_on_robot = functools.partial(register, n_eval_episodes=5, config=_config)
-for _name, _id in (("half-cheetah", "HalfCheetah-v5"), ("hopper", "Hopper-v5")):
-    _on_robot(f"ppo/{_name}", _TEXT, "ppo", Task(_id), _gaussian, 300_000, 30_000)
+_narrow = GaussianMLP((64, 64), initial_sigma=0.3)
+_on_robot = functools.partial(register, n_eval_episodes=5)
+_cheetah, _hopper = Task("HalfCheetah-v5"), Task("Hopper-v5")
+_on_robot("ppo/half-cheetah", _TEXT, "ppo", _cheetah, _narrow, 300_000, 30_000, config=_config)
+_config |= {"eta": 0.0003, "eta_critic": 0.0003, "gamma": 0.99, "lam": 0.95}
+_on_robot("ppo/hopper", _TEXT, "ppo", _hopper, _narrow, 300_000, 30_000, config=_config)
 
 _TEXT = "DQN; ε and the learning rate decay."
 register("dqn/cartpole", _TEXT, "dqn", CARTPOLE, MLP((256, 256)), 50_000, 5_000)
