@@ -26,12 +26,13 @@ from pgcourse.algorithms import (
     dqn,
     noise,
     off_policy,
+    ppo,
     reinforce,
     replay,
 )
 from pgcourse.environments import court, lqr, markov, mdp, pong, tasks, worlds
 from pgcourse.experiments import architectures, recipes, records, settings, sweeps, training
-from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td
+from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td, trust_region
 from pgcourse.networks import mlp, pixels, policies, values
 from pgcourse.teaching import diagrams, exercises, explore, laboratory, plots, video
 
@@ -44,7 +45,9 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "algorithms.config.constant": "inner loop: ``as_schedule`` checks it",
     "algorithms.config.gradient_step": "inner loop: its η is a schedule's, which is checked",
     "algorithms.config.inverse_time_decay": "inner loop: ``as_schedule`` checks it",
+    "algorithms.config.linear_anneal": "inner loop: ``PPO`` checks it",
     "algorithms.config.linear_decay": "inner loop: ``DQNConfig`` checks it",
+    "algorithms.critics.check_standardize": "check of a config",
     "algorithms.off_policy.OffPolicy": "is DQN or DDPG",
     "algorithms.resumable.": "takes what state_dict returns",
     "environments.markov.": "steps of what ``MDP`` computes, which has checked them",
@@ -103,6 +106,7 @@ class Call:
     optional: set[str]  # arguments that may be None
     also: tuple[str, ...]  # what errors call an argument, beside its name
     passes_on: bool  # whether what is not finite may come out as not finite: the inner loop of training
+    slow: Mapping[str, range]  # numbers that are allowed and would take long
 
     def arguments(self) -> dict[str, object]:
         """Return good arguments that nothing has changed yet."""
@@ -114,6 +118,12 @@ class Call:
     def varied(self) -> list[str]:
         """Return the arguments that become hostile."""
         return [name for name, value in self.good.items() if not inspect.isfunction(value)]
+
+    def is_slow(self, name: str, value: object) -> bool:
+        """Return whether a value is one of the numbers that would take long."""
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return name in self.slow and np.ndim(value) == 0 and int(value) in self.slow[name]
+        return False
 
 
 def _copied(value):
@@ -136,12 +146,12 @@ def good_calls() -> Iterator[Call]:
         yield from calls()
 
 
-def call(function, /, *, on=None, then=None, label=None, also=(), passes_on=False, **good) -> Call:
+def call(function, /, *, on=None, then=None, label=None, also=(), passes_on=False, slow=(), **good) -> Call:
     """Return a call of a function, a class or a method of what ``on()`` returns; ``then`` uses the result."""
     called = function if on is None else lambda **arguments: function(on(), **arguments)
     used = called if then is None else lambda **arguments: then(called(**arguments))
     name = label or f"{function.__module__}.{function.__qualname__}".removeprefix("pgcourse.")
-    return Call(name, used, good, _optional(function), also, passes_on)
+    return Call(name, used, good, _optional(function), also, passes_on, dict(slow))
 
 
 def _optional(function) -> set[str]:
@@ -168,6 +178,7 @@ LOGITS, QUEUE_LOGITS = np.zeros((2, 2)), np.zeros((12, 2))
 EPISODES = CHAIN.enumerate_episodes(LOGITS)
 GAIN, POINTS, FORCES = np.array([[1.0, 1.5]]), _rng.normal(size=(5, 2)), _rng.normal(size=(5, 1))
 OLD_RUN = next(records.find())
+MANY_GAMES = dict.fromkeys(("n_envs", "n_games", "n_episodes"), range(100, pong.MAX_GAMES + 1))
 
 
 def a_generator():
@@ -269,6 +280,13 @@ def of_maths():
     yield call(td.value_loss, v=TENSOR, target=TARGET, passes_on=True)
     yield call(td.gradient_monte_carlo, w=W[:, 0], x=X, target=RUNS[:5], eta=np.array(0.1))
     yield call(td.td_lambda, w=W[:, 0], x=X, r=RUNS[:4], eta=np.array(0.1), gamma=0.9, lam=0.8)
+    for L, L_old in ((R, V), (TENSOR, TARGET)):
+        yield call(trust_region.importance_weight, L=L, L_old=L_old, passes_on=True)
+        yield call(trust_region.kl_estimate, L=L, L_old=L_old, passes_on=True)
+        yield call(trust_region.clipped_surrogate, rho=L**2, A=L_old, clip=0.2, passes_on=True)
+        yield call(trust_region.is_clipped, rho=L**2, A=L_old, clip=0.2, passes_on=True)
+    distributions = np.array([[0.3, 0.7], [0.5, 0.5]])
+    yield call(trust_region.kl_divergence, p=distributions, q=distributions[::-1])
 
 
 def of_environments():
@@ -317,10 +335,12 @@ def of_environments():
     yield call(pong.preprocess, screen=np.full((2, 210, 160), 87, np.uint8))
     yield call(pong.ball_approaching, x=FRAMES)
     yield call(pong.drop_idle_steps, s=FRAMES, a=np.array([0, 1]), r=np.array([0.0, 1.0]))
-    yield call(pong.Pong, n_envs=2, game="ALE/Pong-v5", n_actions=3, then=lambda env: env.close())
+    yield call(
+        pong.Pong, n_envs=2, game="ALE/Pong-v5", n_actions=3, slow=MANY_GAMES, then=lambda env: env.close()
+    )
     yield call(pong.Pong.reset, on=_pong_begun, seed=0, then=lambda begun: begun[0])
     yield call(pong.Pong.step, on=_pong_begun, actions=np.array([0, 1]), then=lambda step: step[0])
-    yield call(pong.evaluate, act=push_left, n_games=1, seed=0, game=pong.DEFAULT_GAME)
+    yield call(pong.evaluate, act=push_left, n_games=1, seed=0, game=pong.DEFAULT_GAME, slow=MANY_GAMES)
     yield call(
         pong.iter_steps, act=lambda: lambda _: 0, n_steps=2, seed=0, game=pong.DEFAULT_GAME, then=_first_two
     )
@@ -352,8 +372,16 @@ def of_environments():
     yield call(tasks.AccessControlTask, n_steps=3, burn_in=1)
     yield call(tasks.PongTask, game="ALE/Pong-v5")
     on_pong = tasks.PongTask(pong.DEFAULT_GAME)
-    yield call(tasks.PongTask.make_vector_env, on=lambda: on_pong, n_envs=2, then=lambda env: env.close())
-    yield call(tasks.PongTask.evaluate, on=lambda: on_pong, act=push_left, n_episodes=1, seed=0)
+    yield call(
+        tasks.PongTask.make_vector_env,
+        on=lambda: on_pong,
+        n_envs=2,
+        slow=MANY_GAMES,
+        then=lambda env: env.close(),
+    )
+    yield call(
+        tasks.PongTask.evaluate, on=lambda: on_pong, act=push_left, n_episodes=1, seed=0, slow=MANY_GAMES
+    )
     on_court = tasks.CourtTask()
     yield call(tasks.CourtTask.make_vector_env, on=lambda: on_court, n_envs=2)
     yield call(tasks.CourtTask.evaluate, on=lambda: on_court, act=push_left, n_episodes=1, seed=0)
@@ -440,12 +468,14 @@ def of_networks():
 
     yield call(policies.SoftmaxPolicy.logits, on=softmax, s=S, passes_on=True)
     yield call(policies.CategoricalPolicy.log_prob, on=softmax, s=S, a=A, passes_on=True)
+    yield call(policies.CategoricalPolicy.log_prob_and_entropy, on=softmax, s=S, a=A, passes_on=True)
     yield call(policies.CategoricalPolicy.probabilities, on=softmax, s=S)
     yield call(policies.CategoricalPolicy.sample, on=softmax, s=S, rng=a_generator)
     yield call(policies.CategoricalPolicy.greedy, on=softmax, s=S)
     yield call(policies.GaussianPolicy, action_dim=1, sigma=0.5, **of_mlp, then=_of_gaussian)
     yield call(policies.GaussianPolicy.mean, on=gaussian, s=S, passes_on=True)
     yield call(policies.GaussianPolicy.log_prob, on=gaussian, s=S, a=CONTINUOUS_A, passes_on=True)
+    yield call(policies.GaussianPolicy.log_prob_and_entropy, on=gaussian, s=S, a=CONTINUOUS_A, passes_on=True)
     yield call(policies.GaussianPolicy.sample, on=gaussian, s=S, rng=a_generator)
     yield call(policies.GaussianPolicy.greedy, on=gaussian, s=S)
     yield call(
@@ -559,6 +589,7 @@ def of_algorithms():
     }
     yield call(critics.PolicyEvaluation, **learner)
     yield call(actor_critic.ActorCritic, **learner)
+    yield call(ppo.PPO, **learner)
     yield call(reinforce.Reinforce, env=a_cartpole, policy=a_policy, max_episode_length=600, seed=0)
     small = {"capacity": 100, "batch_size": 5, "learning_starts": 5}
     yield call(
@@ -610,11 +641,13 @@ def _a_draw(made):
 def of_configs():
     """Yield a call of each config and architecture, with a good value for each field that is no flag."""
     numbers = {"eta_decay_steps": 10.0, "rollout_length": 4, "exploration_steps": 10, "final_init_scale": 0.1}
+    numbers |= {"anneal_steps": 10.0, "minibatch_size": 4, "target_kl": 0.1}
     for config_class in (
         reinforce.ReinforceConfig,
         critics.CriticConfig,
         critics.PolicyEvaluationConfig,
         actor_critic.ActorCriticConfig,
+        ppo.PPOConfig,
         dqn.DQNConfig,
         ddpg.DDPGConfig,
         ddpg.TD3Config,
@@ -664,6 +697,7 @@ _users = {  # what checks the rest of a config: the algorithm that is built with
     "CriticConfig": lambda config: critics.Critic(a_network(), config).r_bar,
     "PolicyEvaluationConfig": lambda config: critics.Critic(a_network(), config).r_bar,
     "ActorCriticConfig": _on_cartpole(actor_critic.ActorCritic, a_policy, _value),
+    "PPOConfig": _on_cartpole(ppo.PPO, a_policy, _value),
     "DQNConfig": _on_cartpole(dqn.DQN, _q_network),
     "DDPGConfig": _on_pendulum(ddpg.DDPG, _critic),
     "TD3Config": _on_pendulum(ddpg.TD3, _twins),
@@ -708,7 +742,7 @@ def of_experiments():
         recipes.Recipe.build, on=lambda: cartpole, seed=0, **changed, then=lambda made: made.config.eta
     )
     yield call(recipes.Recipe.evaluate, on=lambda: cartpole, policy=a_policy, n_episodes=2, seed=0)
-    yield call(records.Record.verify, on=lambda: OLD_RUN, n_episodes=2, seed=0)
+    yield call(records.Record.verify, on=lambda: OLD_RUN, n_episodes=2, seed=0, slow=MANY_GAMES)
     yield call(records.Record.policy, on=lambda: OLD_RUN, n_steps=None)
     yield call(records.load, name="reinforce/cartpole")
     yield call(settings.from_json, name=lambda: "return_fn", value="total")

@@ -95,7 +95,9 @@ def test_probabilities_in_lower_precision_are_divided_by_their_sum(dtype):
         MDP(P * dtype(0.99), np.zeros((10, 1)), np.full(10, 0.1), gamma=0.9)
 
 
-@pytest.mark.parametrize("value", [None, "text", np.ones(2), 1j, np.timedelta64(3, "ns"), object()])
+@pytest.mark.parametrize(
+    "value", [None, "text", np.ones(2), 1j, np.timedelta64(3, "ns"), np.array(3, "m8[Y]"), object()]
+)
 def test_a_count_is_a_number_and_not_none(value):
     with pytest.raises(ValueError, match=r"^x must be a number, got "):
         checks.count(1, x=value)

@@ -18,6 +18,7 @@ from pgcourse.algorithms.config import (
     as_schedule,
     gradient_step,
     inverse_time_decay,
+    linear_anneal,
     linear_decay,
     make_optimizer,
 )
@@ -60,6 +61,12 @@ class TestSchedules:
     def test_inverse_time_decay_is_a_half_then_a_third_and_never_zero(self):
         assert [inverse_time_decay(0.6, 50, n) for n in (0, 50, 100)] == pytest.approx([0.6, 0.3, 0.2])
         assert 0 < inverse_time_decay(0.6, 50, 10**12) < 1e-9
+
+    @reproducible
+    @given(rates, lengths, steps)
+    def test_linear_anneal_interpolates_to_zero_and_then_stays(self, eta, anneal_steps, n_steps):
+        expected = np.interp(n_steps, [0, anneal_steps], [eta, 0])
+        assert linear_anneal(eta, anneal_steps, n_steps) == pytest.approx(expected, abs=1e-12)
 
     @reproducible
     @given(st.floats(0, 1), st.integers(1, 10**6), st.integers(0, 2 * 10**6))
@@ -131,6 +138,13 @@ class TestGradientStep:
             assert_allclose(w.detach(), expected, rtol=1e-12)
             assert optimizer.param_groups[0]["lr"] == eta
 
+    @pytest.mark.parametrize(("max_norm", "factor"), [(None, 1), (20.0, 1), (1.0, 0.1)])
+    def test_a_long_gradient_is_shortened(self, max_norm, factor):
+        """(6, −8) has length 10. PyTorch adds 10⁻⁶ to the length it divides by."""
+        w = weights(3.0, -4.0)
+        gradient_step(make_optimizer("SGD", [w], 1.0), (w**2).sum(), 0.1, max_norm=max_norm)
+        assert_allclose(w.detach(), [3 - 0.6 * factor, -4 + 0.8 * factor], rtol=1e-6)
+
     def test_two_steps_of_adam_are_those_of_its_paper(self):
         """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², w ← w − η m̂ / (√v̂ + ε); Kingma & Ba (2015)."""
         w, expected = weights(1.0, -2.0), np.array([1.0, -2.0])
@@ -149,7 +163,7 @@ class TestConfigs:
         assert {"ReinforceConfig", "ActorCriticConfig", "PolicyEvaluationConfig", "CriticConfig"} <= set(
             CONFIGS
         )
-        assert {"DQNConfig", "DDPGConfig", "TD3Config"} <= set(CONFIGS)
+        assert {"DQNConfig", "DDPGConfig", "TD3Config", "PPOConfig"} <= set(CONFIGS)
 
     @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
     def test_every_setting_has_a_default_and_says_what_it_means(self, config):

@@ -26,6 +26,7 @@ from pgcourse.algorithms.config import as_schedule
 from pgcourse.algorithms.critics import PolicyEvaluation, PolicyEvaluationConfig
 from pgcourse.algorithms.ddpg import DDPG, TD3, DDPGConfig, TD3Config
 from pgcourse.algorithms.dqn import DQN, DQNConfig
+from pgcourse.algorithms.ppo import PPO, PPOConfig
 from pgcourse.algorithms.reinforce import Reinforce, ReinforceConfig
 from pgcourse.environments import tasks
 from pgcourse.environments.pong import Pong
@@ -92,6 +93,12 @@ BUILD = {
     "reinforce": lambda env: Reinforce(env, SoftmaxPolicy(2, 2, (4,)), ReinforceConfig(batch_size=20)),
     "actor-critic": lambda env: ActorCritic(
         env, SoftmaxPolicy(2, 2, (4,)), ValueNetwork(2, (4,)), ActorCriticConfig(rollout_length=8)
+    ),
+    "ppo": lambda env: PPO(
+        env,
+        SoftmaxPolicy(2, 2, (4,)),
+        ValueNetwork(2, (4,)),
+        PPOConfig(rollout_length=8, minibatch_size=8),
     ),
     "policy evaluation": lambda env: PolicyEvaluation(
         env, SoftmaxPolicy(2, 2, (4,)), ValueNetwork(2, (4,)), PolicyEvaluationConfig(rollout_length=None)
@@ -273,6 +280,14 @@ class TestShapes:
                 lambda: ActorCritic(drifts(), ColumnPolicy(2, 2), ValueNetwork(2)),
                 "policy.log_prob(s, a) must have shape (2,), got (2, 1)",
             ),
+            (
+                lambda: PPO(drifts(), ColumnPolicy(2, 2), ValueNetwork(2)),
+                "policy.log_prob(s, a) must have shape (2,), got (2, 1)",
+            ),
+            (
+                lambda: PPO(drifts(), SoftmaxPolicy(2, 2), Column(ValueNetwork(2))),
+                "value(s) must have shape (3,), got (3, 1)",
+            ),
         ],
     )
     def test_an_output_of_another_shape_is_refused_where_it_is_handed_over(self, call, message):
@@ -371,7 +386,7 @@ class _Lying(gymnasium.vector.VectorWrapper):
 
 
 class TestActions:
-    @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "policy evaluation", "dqn"])
+    @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "ppo", "policy evaluation", "dqn"])
     def test_numbered_actions_may_begin_anywhere(self, name):
         """Actions 3 and 4 are 0 and 1 to the algorithm; ``Drift`` takes no others."""
         algorithm = build(name, action_space=Discrete(2, start=3))
@@ -409,7 +424,7 @@ class TestActions:
         ],
     )
     def test_what_does_not_fit_is_refused_when_the_algorithm_is_built(self, space, policy, message):
-        for kind in (Reinforce, ActorCritic, PolicyEvaluation):
+        for kind in (Reinforce, ActorCritic, PPO, PolicyEvaluation):
             networks = (policy,) if kind is Reinforce else (policy, ValueNetwork(2))
             with pytest.raises(ValueError, match=f"^{message}"):
                 kind(drifts(action_space=space), *networks)
@@ -451,9 +466,15 @@ class TestNothingLearnt:
             ActorCritic(drifts(1), SoftmaxPolicy(2, 2), ValueNetwork(2), config)
         ActorCritic(drifts(2), SoftmaxPolicy(2, 2), ValueNetwork(2), config).update()
 
-    def test_a_whole_episode_of_one_step_is_warned_of_once(self):
-        config = ActorCriticConfig(rollout_length=None, standardize=True)
-        algorithm = ActorCritic(drifts(1, length=1), SoftmaxPolicy(2, 2), ValueNetwork(2), config)
+    @pytest.mark.parametrize(
+        ("kind", "config"),
+        [
+            (ActorCritic, ActorCriticConfig(rollout_length=None, standardize=True)),
+            (PPO, PPOConfig(rollout_length=None, minibatch_size=1)),
+        ],
+    )
+    def test_a_whole_episode_of_one_step_is_warned_of_once(self, kind, config):
+        algorithm = kind(drifts(1, length=1), SoftmaxPolicy(2, 2), ValueNetwork(2), config)
         with pytest.warns(UserWarning, match="an update has learnt nothing"):
             algorithm.update()
         with warnings.catch_warnings(action="error"):
@@ -461,7 +482,7 @@ class TestNothingLearnt:
 
 
 class TestWeights:
-    @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "ddpg"])
+    @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "ppo", "ddpg"])
     def test_converted_weights_are_refused(self, name):
         algorithm = build(name)
         algorithm.update()
@@ -501,6 +522,8 @@ class TestWeights:
         policy.layers[0] = value.layers[0]
         with pytest.raises(ValueError, match=r"^policy and value must not share weights"):
             ActorCritic(drifts(), policy, value)
+        with pytest.raises(ValueError, match=r"^policy and value must not share weights"):
+            PPO(drifts(), policy, value, PPOConfig(minibatch_size=8))
         q = QNetwork(2, 1)
         with pytest.raises(ValueError, match=r"^first and second must not share weights"):
             TD3(drifts(action_space=ONE_NUMBER), actor(), TwinCritic(q, q), TD3Config(**SMALL))

@@ -8,6 +8,7 @@ import torch
 from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import entropy, norm
 from test_mlp import forward, hidden_layers, linear_layers
 
 from pgcourse.networks.pixels import PixelQNetwork
@@ -43,6 +44,19 @@ class TestCategoricalPolicy:
         a = np.array([3, 0, 1, 1, 2])
         policy.log_prob(s, a).sum().backward()
         np.testing.assert_allclose(policy.w.grad.numpy(), np.eye(4)[a] - policy.probabilities(s), atol=1e-12)
+
+    def test_its_entropy_is_scipys_and_its_gradient_that_of_exercise_5_6(self):
+        """∂H/∂zₖ = −πₖ (log πₖ + H); and the log-probabilities beside it are ``log_prob``'s."""
+        policy, s, a = table(5, 4), np.arange(5), np.array([3, 0, 1, 1, 2])
+        L, H = policy.log_prob_and_entropy(s, a)
+        pi = policy.probabilities(s)
+        np.testing.assert_allclose(H.detach(), entropy(pi, axis=1), rtol=1e-12)
+        assert torch.equal(L, policy.log_prob(s, a))
+        H.sum().backward()
+        by_hand = -pi * (np.log(pi) + entropy(pi, axis=1)[:, None])
+        np.testing.assert_allclose(policy.w.grad, by_hand, atol=1e-12)
+        with pytest.raises(ValueError, match=r"^a must hold integers in 0\.\.3, got "):
+            policy.log_prob_and_entropy(s, a + 1)
 
     def test_samples_follow_the_probabilities(self):
         """Chi-square with 3 degrees of freedom beyond 33 has a probability below 10⁻⁶."""
@@ -229,6 +243,14 @@ class TestGaussianPolicy:
         L.sum().backward()
         gradient = (((a - mu) / sigma) ** 2 - 1).sum(axis=0)
         np.testing.assert_allclose(policy.log_sigma.grad, gradient, rtol=1e-3, atol=1e-3)
+
+    def test_its_entropy_is_scipys_and_grows_by_one_with_each_log_sigma(self):
+        policy, s, a = GaussianPolicy(2, 3, sigma=0.7), np.zeros((4, 2)), np.ones((4, 3))
+        L, H = policy.log_prob_and_entropy(s, a)
+        np.testing.assert_allclose(H.detach(), np.full(4, 3 * norm(0, 0.7).entropy()), rtol=1e-6)
+        assert torch.equal(L, policy.log_prob(s, a))
+        H.mean().backward()
+        assert policy.log_sigma.grad.tolist() == [1, 1, 1]
 
     def test_it_draws_from_its_gaussian(self):
         """Means and variances within 5.5 of their standard errors: by chance one in 10⁷ is not."""

@@ -21,6 +21,7 @@ from pgcourse.experiments.settings import format_value
 from pgcourse.maths.returns import batch_mean_baseline, leave_one_out_baseline, reward_to_go, total_return
 
 SMALL = {"n_envs": 2, "batch_size": 5, "learning_starts": 6}  # for a recipe that has such settings
+SMALL |= {"n_epochs": 2, "minibatch_size": 6}
 CARTPOLE = recipes.get("reinforce/cartpole")
 ALL = pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
 WAITS_FOR_EPISODES = ("reinforce",)
@@ -64,7 +65,8 @@ def of_algorithm(*names):
 
 @ALL
 def test_every_recipe_builds_and_learns(recipe):
-    algorithm = recipe.build(0, **{name: value for name, value in SMALL.items() if name in recipe.defaults})
+    few = SMALL | {"rollout_length": 4 if recipe.defaults.get("rollout_length") else None}
+    algorithm = recipe.build(0, **{name: value for name, value in few.items() if name in recipe.defaults})
     before = [w.detach().clone() for w in algorithm.policy.parameters()]
     update = algorithm.update()
     algorithm.env.close()
@@ -146,6 +148,12 @@ def decay_steps(*schedules):
     return found
 
 
+def anneal_steps(*schedules):
+    """Steps after which all of these learning rates are zero; None if they never are."""
+    [found] = {None if f(1) == f(0) else round(1 / (1 - f(1) / f(0)), 3) for f in schedules}
+    return found
+
+
 def kind(*optimizers):
     [name] = {type(optimizer).__name__ for optimizer in optimizers}
     return name
@@ -205,7 +213,18 @@ ACTOR_CRITIC = N_ENVS | {
     "optimizer": ("RMSprop", lambda a: kind(a.optimizer, a.critic.optimizer)),
     "hidden_sizes": ([5, 3], lambda a: hidden_sizes(a.policy, a.critic.value)),
     "hidden_size": (5, lambda a: hidden_size(a.policy, a.critic.value)),
-    "initial_sigma": (0.3, lambda a: round(a.policy.log_sigma.exp().item(), 6)),
+    "initial_sigma": (0.7, lambda a: round(a.policy.log_sigma.exp().mean().item(), 6)),
+}
+PPO = {name: read for name, read in ACTOR_CRITIC.items() if name != "eta_decay_steps"} | {
+    "eta_critic": (0.234, lambda a: a.eta_critic(0)),
+    "anneal_steps": (500.0, lambda a: anneal_steps(a.eta, a.eta_critic)),
+    "n_epochs": (3, lambda a: a.config.n_epochs),
+    "minibatch_size": (4, lambda a: a.config.minibatch_size),
+    "surrogate": ("weighted", lambda a: a.config.surrogate),
+    "clip": (0.4, lambda a: a.config.clip),
+    "entropy_coefficient": (0.07, lambda a: a.config.entropy_coefficient),
+    "max_norm": (0.7, lambda a: a.config.max_norm),
+    "target_kl": (0.02, lambda a: a.config.target_kl),
 }
 OFF_POLICY = N_ENVS | {
     "gamma": (0.5, lambda a: a.config.gamma),
@@ -240,7 +259,14 @@ DDPG = OFF_POLICY | {
     "target_policy_noise": (0.4, lambda a: a.config.target_policy_noise),
     "target_noise_clip": (0.7, lambda a: a.config.target_noise_clip),
 }
-SETTINGS = {"reinforce": REINFORCE, "actor-critic": ACTOR_CRITIC, "dqn": DQN, "ddpg": DDPG, "td3": DDPG}
+SETTINGS = {
+    "reinforce": REINFORCE,
+    "actor-critic": ACTOR_CRITIC,
+    "ppo": PPO,
+    "dqn": DQN,
+    "ddpg": DDPG,
+    "td3": DDPG,
+}
 
 
 def ball(column, direction):

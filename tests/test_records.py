@@ -230,6 +230,21 @@ def test_a_policy_saved_during_training_is_found_by_its_steps(record):
         record.policy(7)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ppo/cartpole", {"rollout_length": 4, "minibatch_size": 32}),
+        ("actor-critic/cartpole", {"rollout_length": 1, "standardize": True}),
+    ],
+)
+def test_a_policy_does_not_depend_on_how_many_environments_it_learnt_from(name, settings, tmp_path):
+    """One environment would be too few for these settings, of eight."""
+    budget = {"steps": 64, "checkpoint_interval": 64}
+    [record] = sweeps.run(name, settings=settings, folder=tmp_path, n_jobs=1, progress=False, **budget)
+    fresh = sweeps._evaluation_seed(record.seed, -1)
+    assert (recipes.get(name).evaluate(record.policy(), 100, fresh) == record.returns).all()
+
+
 def test_an_unfinished_run_is_found_but_not_loaded_and_has_no_returns(record, tmp_path):
     record = rewritten(record, result=None)
     (record.folder / "policy.safetensors").unlink()

@@ -78,6 +78,18 @@ def test_evaluate_agrees_with_single_environments(name, act):
     assert len(set(alone)) > 1 or name.startswith("CartPole")
 
 
+def test_actions_beyond_the_bounds_of_a_robot_are_clipped():
+    """Its control costs are else those of the unclipped actions, in training and in evaluation."""
+    task = Task("HalfCheetah-v5")
+    one, ten = (
+        task.evaluate(lambda s, size=size: np.full((len(s), 6), size, np.float32), 1, 0) for size in (1, 10)
+    )
+    assert one == ten
+    env = task.make_vector_env(2)
+    assert env.single_action_space.high.max() == 1  # it still says so
+    env.close()
+
+
 def test_evaluate_waits_for_the_longest_episode():
     assert (Task("CartPole-v1").evaluate(upright, 3, 0) == 500).all()
     returns = Task("CartPole-v1").evaluate(leaning, 50, 0)

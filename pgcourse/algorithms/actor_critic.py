@@ -18,7 +18,6 @@ Slides 51–61; Sutton & Barto (2018), section 13.5.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import Rollout, RolloutState, collect_rollout
+from pgcourse.algorithms.collect import RolloutState, collect_rollout
 from pgcourse.algorithms.compatibility import (
     check_actions,
     check_environment,
@@ -35,11 +34,11 @@ from pgcourse.algorithms.compatibility import (
     three,
 )
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
-from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig
+from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
 from pgcourse.algorithms.resumable import Resumable
 from pgcourse.arrays import Float
-from pgcourse.maths.returns import standardize, surrogate
+from pgcourse.maths.returns import surrogate
 from pgcourse.networks.mlp import gradient_norm
 
 
@@ -107,14 +106,12 @@ class ActorCritic(Resumable):
     ):
         check_environment(env)
         check_separate(policy=policy, value=value)
-        if config.standardize and config.rollout_length == env.num_envs == 1:
-            only = "one step of one environment, whose standardised advantage is 0: nothing would be learnt"
-            raise ValueError(f"standardize must be False where an update has {only}, got True")
+        check_standardize(config.standardize, env.num_envs * (config.rollout_length or np.inf))
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
         self._rng = np.random.default_rng(checks.seed(seed=seed))
-        self.n_steps, self._warned = 0, False
+        self.n_steps = 0
         self._reset()
         s = self._state.s
         a = check_actions(env, policy, s)
@@ -133,7 +130,7 @@ class ActorCritic(Resumable):
             A = self.critic.advantages(rollout)  # 3
             critic_loss = self.critic.update(rollout)  # 2
         if self.config.standardize:
-            A = self._standardize(A, rollout)
+            A = self.critic.standardize(A, rollout)
         L = self.policy.log_prob(rollout.s[:, :-1][rollout.mask], rollout.a[rollout.mask])
         J_hat = surrogate(L, torch.as_tensor(A[rollout.mask], dtype=L.dtype), n=len(L))  # 4
         gradient_step(self.optimizer, J_hat, self.eta(self.n_steps), self.policy)  # 5
@@ -142,16 +139,6 @@ class ActorCritic(Resumable):
         return UpdateMetrics(
             self.n_steps, rollout.episode_returns, reward, critic_loss, J_hat.item(), norm, -L.mean().item()
         )
-
-    def _standardize(self, A: Float[np.ndarray, "N T"], rollout: Rollout) -> Float[np.ndarray, "N T"]:
-        if rollout.mask.sum() == 1 and not self._warned:
-            self._warned = True
-            warnings.warn(
-                "an update has learnt nothing: the standardised advantage of its one step is 0; "
-                "more environments or longer rollouts have more steps",
-                stacklevel=3,
-            )
-        return standardize(A, rollout.mask, scale=float(abs(rollout.r).max()))
 
     def _reset(self) -> None:
         self._state = RolloutState(self.env, self._rng, self.n_steps)

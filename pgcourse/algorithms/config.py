@@ -64,6 +64,11 @@ def inverse_time_decay(eta: float, decay_steps: float, n_steps: int) -> float:
     return eta / (1 + n_steps / decay_steps)
 
 
+def linear_anneal(eta: float, anneal_steps: float, n_steps: int) -> float:
+    """Return a learning rate that falls linearly from η to zero over the first steps, and stays there."""
+    return eta * max(1 - n_steps / anneal_steps, 0)
+
+
 def linear_decay(epsilon: float, exploration_steps: int, n_steps: int) -> float:
     """Return a probability that falls linearly from 1 to ε over the first steps, and stays there."""
     return 1 - (1 - epsilon) * min(n_steps / exploration_steps, 1)
@@ -85,7 +90,12 @@ _has_stepped: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
 
 
 def gradient_step(
-    optimizer: torch.optim.Optimizer, objective: Tensor, eta: float, network: Network | None = None
+    optimizer: torch.optim.Optimizer,
+    objective: Tensor,
+    eta: float,
+    network: Network | None = None,
+    *,
+    max_norm: float | None = None,
 ) -> None:
     """Take one step of the optimiser with learning rate η along the gradient of an objective or a loss.
 
@@ -94,6 +104,7 @@ def gradient_step(
         objective: differentiable, a single number.
         eta: learning rate.
         network: whose weights are to be moved; None for those that the optimiser has.
+        max_norm: a longer gradient is shortened to this norm; None leaves it as it is.
 
     Raises:
         ValueError: if the optimiser has other weights than the network, or another optimiser has moved them
@@ -103,6 +114,8 @@ def gradient_step(
     optimizer.param_groups[0]["lr"] = eta
     optimizer.zero_grad()
     objective.backward()
+    if max_norm is not None:
+        torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], max_norm)
     optimizer.step()
 
 

@@ -14,6 +14,7 @@ Slides 57–59; Sutton & Barto (2018), chapters 6, 7, 9 and 12.
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from pgcourse.algorithms.compatibility import check_actions, check_environment, 
 from pgcourse.algorithms.config import gradient_step, make_optimizer
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
 from pgcourse.arrays import Float
+from pgcourse.maths.returns import standardize
 from pgcourse.maths.td import gae, td_error, value_loss
 from pgcourse.networks.mlp import as_tensor
 
@@ -51,6 +53,13 @@ class CriticConfig:
                 raise ValueError(f"gamma must be 1 where an average reward is subtracted, got {self.gamma}")
 
 
+def check_standardize(standardize: bool, n: float) -> None:
+    """The advantages of n steps may be standardised if they are more than one: a single one would be 0."""
+    if standardize and n == 1:
+        only = "one step of one environment, whose standardised advantage is 0: nothing would be learnt"
+        raise ValueError(f"standardize must be False where an update has {only}, got True")
+
+
 class Critic:
     """A value network and its optimiser. Called with states it gives v(s); ``update`` fits it to its targets.
 
@@ -70,7 +79,7 @@ class Critic:
     """
 
     def __init__(self, value: ValueFunction, config: CriticConfig = CriticConfig()):
-        self.value, self.config, self.r_bar = value, config, 0.0
+        self.value, self.config, self.r_bar, self._warned = value, config, 0.0, False
         self.optimizer = make_optimizer(config.optimizer, value.parameters(), config.eta_critic)
 
     @torch.no_grad()
@@ -96,19 +105,40 @@ class Critic:
         _, delta = self.td_errors(rollout)
         return gae(delta, self.config.gamma, self.config.lam, done=rollout.done)
 
+    def standardize(self, A: Float[np.ndarray, "N T"], rollout: Rollout) -> Float[np.ndarray, "N T"]:
+        """Return the standardised advantages of a rollout; warn once if it has a single step."""
+        if rollout.mask.sum() == 1 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "an update has learnt nothing: the standardised advantage of its one step is 0; "
+                "more environments or longer rollouts have more steps",
+                stacklevel=3,
+            )
+        return standardize(A, rollout.mask, scale=float(abs(rollout.r).max()))
+
     def update(self, rollout: Rollout) -> float:
         """Move v, and r̄ if there is one, towards the targets of a rollout; return the loss before it."""
         v, delta = self.td_errors(rollout)
         target = v + gae(delta, self.config.gamma, self.config.lam, done=rollout.done)
-        if self.config.eta_average_reward is not None:
-            self.r_bar += self.config.eta_average_reward * float(delta[rollout.mask].mean())
+        self.update_average_reward(delta[rollout.mask])
         return self.fit(rollout.s[:, :-1][rollout.mask], target[rollout.mask])
 
-    def fit(self, s: np.ndarray, target: np.ndarray) -> float:
-        """Take a step towards targets, shape (N,), for N states; return the loss before it."""
+    def update_average_reward(self, delta: Float[np.ndarray, " N"]) -> None:
+        """Move r̄, if there is one, by the mean of N TD errors."""
+        if self.config.eta_average_reward is not None:
+            self.r_bar += self.config.eta_average_reward * float(delta.mean())
+
+    def fit(
+        self, s: np.ndarray, target: np.ndarray, *, eta: float | None = None, max_norm: float | None = None
+    ) -> float:
+        """Take a step towards targets, shape (N,), for N states; return the loss before it.
+
+        Its learning rate is ``eta``, or the config's; a gradient longer than ``max_norm`` is shortened to it.
+        """
         v = self.value(s)
         loss = value_loss(v, as_tensor("target", target, v.dtype))
-        gradient_step(self.optimizer, loss, self.config.eta_critic, self.value)
+        eta = self.config.eta_critic if eta is None else eta
+        gradient_step(self.optimizer, loss, eta, self.value, max_norm=max_norm)
         return loss.item()
 
     def state_dict(self) -> dict:

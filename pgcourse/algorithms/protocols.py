@@ -60,6 +60,14 @@ class Policy(Player, Protocol):
     def log_prob(self, s: np.ndarray, a: np.ndarray) -> Float[Tensor, " N"]: ...
 
 
+class PolicyWithEntropy(Policy, Protocol):
+    """A stochastic policy that also gives its entropy in N states, shape (N,), differentiable."""
+
+    def log_prob_and_entropy(
+        self, s: np.ndarray, a: np.ndarray
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]: ...
+
+
 class Actor(Player, Protocol):
     """A deterministic policy: it can be evaluated, and when called, μ(s), shape (N, D), is differentiable."""
 

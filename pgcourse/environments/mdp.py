@@ -381,7 +381,7 @@ class MDPEnv(gymnasium.Env):
         """Take an action in 0…K−1. Raises ``ResetNeeded`` if no episode is under way."""
         if self._s is None:
             raise gymnasium.error.ResetNeeded("reset() begins an episode; none is under way")
-        if not self.action_space.contains(action):
+        if checks.is_time(action) or not self.action_space.contains(action):
             raise ValueError(f"action must be an integer in 0..{self.mdp.n_actions - 1}, got {action!r}")
         a = int(action)
         r = float(self.mdp.r[self._s, a])

@@ -74,7 +74,8 @@ class Task:
     def _make_env(self, **options: Any) -> Env:
         is_mujoco = "mujoco" in str(self.spec.entry_point)
         with mujoco_without_screen(self.name) if is_mujoco else contextlib.nullcontext():
-            return gymnasium.make(self.spec, disable_env_checker=True, **options)  # it would check every step
+            env = gymnasium.make(self.spec, disable_env_checker=True, **options)  # it would check every step
+        return _ClipActions(env) if is_mujoco else env  # MuJoCo clips them, but charges for all
 
     def evaluate(self, act: Act, n_episodes: int, seed: int) -> Returns:
         """Return the undiscounted return of ``n_episodes`` ≥ 1 whole episodes; ``seed`` ≥ 0.
@@ -207,6 +208,14 @@ class _CountFromZero(ActionWrapper):
 
     def action(self, action: np.integer) -> np.integer:
         return action + self.first
+
+
+class _ClipActions(ActionWrapper):
+    """Clips actions to their bounds, as Gymnasium's pendulum does for itself."""
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        space = cast("Box", self.action_space)
+        return np.clip(action, space.low, space.high)
 
 
 class _RandomKicks(Wrapper):

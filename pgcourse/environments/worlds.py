@@ -45,6 +45,7 @@ def short_corridor(
     if not (n := len(observations)):
         raise ValueError("observations must have at least one tile, got none")
     checks.at_most(MAX_STATES - 1, observations=n)
+    checks.at_most(checks.MAX_COUNT, observations=max(observations))
     if wrong := set(swapped) - set(range(n)):
         raise ValueError(f"swapped must name tiles 0..{n - 1}, got {min(wrong)}")
     P = np.zeros((n + 1, 2, n + 1))

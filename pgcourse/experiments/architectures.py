@@ -71,7 +71,7 @@ def make_network(architecture: Architecture, role: str, env: VectorEnv, seed: in
 
     checks.array_spaces(env)
     checks.text(role=role)
-    checks.seed(seed=seed)
+    seed = checks.seed(seed=seed)
     of_critic, of_twin = seed + 2**30, seed + 2**31  # seeds that no actor has
     n = sum(env.single_observation_space.shape or ())  # of vectors the length, of numbered states 0
     match architecture, role:

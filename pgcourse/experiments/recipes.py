@@ -68,6 +68,7 @@ class AlgorithmEntry(NamedTuple):
 ALGORITHMS = {
     "reinforce": AlgorithmEntry("reinforce", "Reinforce", ("policy",)),
     "actor-critic": AlgorithmEntry("actor_critic", "ActorCritic", ("policy", "value")),
+    "ppo": AlgorithmEntry("ppo", "PPO", ("policy", "value")),
     "dqn": AlgorithmEntry("dqn", "DQN", ("q_network",)),
     "ddpg": AlgorithmEntry("ddpg", "DDPG", ("actor", "critic")),
     "td3": AlgorithmEntry("ddpg", "TD3", ("actor", "twin_critic")),
@@ -251,6 +252,40 @@ _TEXT = "Average-reward actor–critic with two tables of 44 states, on the acce
 _queue, _n = AccessControlTask(1000, burn_in=200), 1_500_000
 _config = _average | {"eta": 0.01, "eta_critic": 0.1}
 _with_16("actor-critic/access-control", _TEXT, "actor-critic", _queue, Table(), _n, _n, config=_config)
+
+_TEXT = "PPO with one hidden layer each; every rollout is learnt from in several epochs."
+_config = {"anneal_steps": 100_000, "gamma": 0.98, "lam": 0.8, "rollout_length": 32, "n_epochs": 20}
+_with_8("ppo/cartpole", _TEXT, "ppo", CARTPOLE, MLP(), 100_000, 5_000, config=_config)
+_config = {"anneal_steps": 300_000, "eta": 0.002, "eta_critic": 0.002, "lam": 0.94}
+_with_8("ppo/acrobot", _TEXT, "ppo", ACROBOT, MLP(), 300_000, 10_000, config=_config)
+
+_TEXT = "PPO on the lunar lander: two hidden layers each, long rollouts, an entropy bonus."
+_config = {"anneal_steps": 1_000_000, "gamma": 0.999, "lam": 0.98, "rollout_length": 1024}
+_config |= {"entropy_coefficient": 0.01}
+_with_16("ppo/lunar-lander", _TEXT, "ppo", _lander, MLP((64, 64)), 1_000_000, 50_000, config=_config)
+
+_TEXT = "PPO from pixels, with the network of slides 12 to 15 for probabilities and for values."
+_config = {"anneal_steps": 1_000_000, "eta": 0.002, "eta_critic": 0.002, "rollout_length": 256}
+_config |= {"minibatch_size": 1024, "entropy_coefficient": 0.003}
+_on_pong("ppo/pong", _TEXT, "ppo", PONG, Pixels(), 1_000_000, 50_000, config=_config)
+_config |= {"anneal_steps": 3_000_000, "eta": 0.001, "eta_critic": 0.001, "entropy_coefficient": 0.01}
+_on_pong("ppo/sticky-pong", _TEXT, "ppo", _game, Pixels(), 3_000_000, 100_000, config=_config)
+
+_TEXT = "PPO with a Gaussian policy; an update every 1,024 steps of 4 environments."
+_config = {"anneal_steps": 100_000, "gamma": 0.95, "lam": 0.9, "rollout_length": 1024}
+_config |= {"minibatch_size": 64, "n_epochs": 10}
+_gaussian = GaussianMLP((64, 64))
+register("ppo/pendulum", _TEXT, "ppo", PENDULUM, _gaussian, 100_000, 10_000, n_envs=4, config=_config)
+
+_TEXT = "PPO with a Gaussian policy, on one robot; neither states nor rewards are rescaled."
+_config = {"anneal_steps": 300_000, "eta": 0.0005, "gamma": 0.98, "lam": 0.92, "rollout_length": 2048}
+_config |= {"minibatch_size": 64, "n_epochs": 10}
+_narrow = GaussianMLP((64, 64), initial_sigma=0.3)
+_on_robot = functools.partial(register, n_eval_episodes=5)
+_cheetah, _hopper = Task("HalfCheetah-v5"), Task("Hopper-v5")
+_on_robot("ppo/half-cheetah", _TEXT, "ppo", _cheetah, _narrow, 300_000, 30_000, config=_config)
+_config |= {"eta": 0.0003, "eta_critic": 0.0003, "gamma": 0.99, "lam": 0.95}
+_on_robot("ppo/hopper", _TEXT, "ppo", _hopper, _narrow, 300_000, 30_000, config=_config)
 
 _TEXT = "DQN; ε and the learning rate decay."
 register("dqn/cartpole", _TEXT, "dqn", CARTPOLE, MLP((256, 256)), 50_000, 5_000)

@@ -66,8 +66,16 @@ class CategoricalPolicy(nn.Module):
 
         Slides 5, 24 and 34.
         """
-        logits, a = self.logits(s), as_tensor("a", a)
-        n_actions = logits.shape[1]
+        return self._log_prob(self.logits(s), a)
+
+    def log_prob_and_entropy(self, s: object, a: object) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """Return ``log_prob`` and the entropies H = −Σₖ πₖ log πₖ of the states, both of shape (N,)."""
+        logits = self.logits(s)
+        log_pi = logits.log_softmax(dim=1)
+        return self._log_prob(logits, a), -(log_pi.exp() * log_pi).sum(dim=1)
+
+    def _log_prob(self, logits: Float[Tensor, "N K"], a: object) -> Float[Tensor, " N"]:
+        a, n_actions = as_tensor("a", a), logits.shape[1]
         if a.shape != logits.shape[:1]:
             expected = tuple(logits.shape[:1])
             raise ValueError(f"a must have shape {expected}, one action a state, got {tuple(a.shape)}")
@@ -199,6 +207,11 @@ class GaussianPolicy(nn.Module):
             return torch.distributions.Normal(mu, self.log_sigma.exp()).log_prob(a).sum(dim=1)
         except ValueError as error:  # PyTorch's, which looks for NaN
             raise ValueError(f"s, a and the weights must be finite: {error}") from error
+
+    def log_prob_and_entropy(self, s: object, a: object) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """Return ``log_prob`` and the differential entropies H = Σₖ (log σₖ + ½ log 2πe), shape (N,) each."""
+        L = self.log_prob(s, a)
+        return L, (self.log_sigma + 0.5 * math.log(2 * math.pi * math.e)).sum().expand(len(L))
 
     @torch.no_grad()
     def sample(self, s: object, rng: np.random.Generator) -> Float[np.ndarray, "N D"]:

@@ -163,8 +163,9 @@ class Record:
         """
         if n_steps is not None and not checks.is_one_of(saved := self.policy_steps(), n_steps):
             raise ValueError(f"n_steps must be one of {saved}, where the policy was saved, got {n_steps}")
-        one = {"n_envs": 1}  # the policy is the same for any number of environments
-        algorithm = self.recipe.build(self.seed, **self.overrides | one)
+        few = {"n_envs": 2, "minibatch_size": 1}  # the policy is the same for any numbers
+        few = {name: number for name, number in few.items() if name in self.recipe.defaults}
+        algorithm = self.recipe.build(self.seed, **self.overrides | few)
         algorithm.env.close()
         name = "policy" if n_steps is None else f"policy-{int(n_steps):09d}"
         checkpoints.load_weights(self.folder / f"{name}.safetensors", algorithm.policy)

@@ -1,0 +1,268 @@
+"""Proximal policy optimisation: learn from each rollout several times, and stop before it is out of date.
+
+Ĵ(w) = 1/n Σₜ min(ρₜAₜ, clip(ρₜ, 1−ε, 1+ε) Aₜ) + β/n Σₜ H(π_w(·∣sₜ))        ρ = π_w(a∣s) / π₀(a∣s)
+
+Slide 61's loop, with lines 2, 4 and 5 repeated for the mini-batches of several epochs. After the first step
+the policy is no longer π₀, which took the actions: the importance weight ρ corrects the probability of the
+action, and clipping stops where the correction would be large. A and the targets of v are estimated once,
+before anything moves, as in ``ActorCritic``; with one epoch, one mini-batch and the "plain" surrogate it is
+``ActorCritic``.
+
+Departures from the paper: actor and critic are two networks with two optimisers, so the value loss has a
+learning rate instead of a coefficient; advantages are standardised over the rollout, not over a mini-batch;
+ε is constant.
+
+On no slide; Schulman, Wolski, Dhariwal, Radford & Klimov (2017), equations 7 and 9 and algorithm 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from pgcourse import checks
+from pgcourse.algorithms.collect import Rollout, RolloutState, collect_rollout
+from pgcourse.algorithms.compatibility import (
+    check_actions,
+    check_environment,
+    check_output,
+    check_separate,
+    three,
+)
+from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, linear_anneal, make_optimizer
+from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
+from pgcourse.algorithms.protocols import Environment, PolicyWithEntropy, ValueFunction
+from pgcourse.algorithms.resumable import Resumable
+from pgcourse.arrays import Float
+from pgcourse.maths.returns import surrogate
+from pgcourse.maths.td import gae
+from pgcourse.maths.trust_region import clipped_surrogate, importance_weight, is_clipped, kl_estimate
+from pgcourse.networks.mlp import gradient_norm
+
+SURROGATES = ("clipped", "weighted", "plain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(PolicyEvaluationConfig):
+    """Settings of ``PPO``: the actor's, and those of its critic and of the rollouts."""
+
+    eta: float | Schedule = checks.setting(
+        0.001, "learning rate η of the actor, positive, or a function of the steps so far"
+    )
+    eta_critic: float = checks.setting(0.001, "learning rate η′ of the critic, positive")
+    anneal_steps: float | None = checks.setting(
+        None, "steps over which both learning rates fall linearly to zero; None keeps them constant"
+    )
+    rollout_length: int | None = checks.setting(
+        128, "steps T in each environment for each update, at least 1; None waits for a whole episode of each"
+    )
+    n_epochs: int = checks.setting(4, "how many times an update goes through its rollout, at least 1")
+    minibatch_size: int = checks.setting(
+        256, "steps of each mini-batch, at least 1, at most those of a rollout"
+    )
+    surrogate: str = checks.setting(
+        "clipped", "clipped, weighted (importance weights only) or plain (neither)"
+    )
+    clip: float = checks.setting(0.2, "ε > 0: a weight is clipped where A has driven it out of 1 ± ε")
+    entropy_coefficient: float = checks.setting(0.0, "β, coefficient of the policy's entropy, at least 0")
+    standardize: bool = checks.setting(True, "whether to standardise the advantages of a rollout")
+    max_norm: float | None = checks.setting(
+        0.5, "longer gradients of the actor, and of the critic, are shortened to this; None leaves them"
+    )
+    target_kl: float | None = checks.setting(
+        None, "an update ends with the epoch whose estimated KL divergence exceeds this; None: with the last"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.count(1, n_epochs=self.n_epochs)
+        checks.count(1, minibatch_size=self.minibatch_size)
+        checks.one_of(SURROGATES, surrogate=self.surrogate)
+        checks.positive(clip=self.clip)
+        checks.real(entropy_coefficient=self.entropy_coefficient)
+        checks.at_least(0, entropy_coefficient=self.entropy_coefficient)
+        optional = {name: getattr(self, name) for name in ("anneal_steps", "max_norm", "target_kl")}
+        checks.positive(**{name: value for name, value in optional.items() if value is not None})
+
+
+class UpdateMetrics(NamedTuple):
+    """What one update did."""
+
+    n_steps: int  # environment steps so far
+    episode_returns: Float[np.ndarray, " n_episodes"]  # undiscounted, of the episodes that ended
+    reward: float  # mean reward per step
+    critic_loss: float  # mean over the mini-batches, as is the surrogate
+    surrogate: float  # with the entropy bonus
+    gradient_norm: float  # of the actor, in the last mini-batch, at most max_norm
+    entropy: float  # mean of H(π(·∣s)) in the last mini-batch, in nats
+    kl: float  # estimate of KL(π₀ ‖ π_w) after the update, mean over the rollout's states, in nats
+    clipped_fraction: float  # of the steps whose gradient clipping has set to zero, after the update
+    max_weight: float  # largest importance weight ρ after the update
+    n_gradient_steps: int  # fewer than planned where the KL divergence ended the update
+
+
+class Batch(NamedTuple):
+    """The n steps of a rollout that are learnt from, and what was estimated before anything moved."""
+
+    s: np.ndarray  # (n, ...)
+    a: np.ndarray  # (n, ...)
+    target: Float[np.ndarray, " n"]  # for v(s)
+    A: Float[Tensor, " n"]
+    L: Float[Tensor, " n"]  # log π₀(a∣s)
+
+    def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """Yield all steps in random order, in parts of at most ``size`` that differ by one step at most."""
+        for i in np.array_split(rng.permutation(len(self.L)), -(-len(self.L) // size)):
+            yield Batch(self.s[i], self.a[i], self.target[i], self.A[i], self.L[i])
+
+
+class PPO(Resumable):
+    """Proximal policy optimisation.
+
+    States are not weighted by γᵗ, as in ``ActorCritic``.
+
+    Args:
+        env: vector environment; ``Environment`` says what is asked of it. Actions of real numbers must have
+            bounds, to which the environment clips them; log π is that of the unclipped action.
+        policy: the actor, a network with ``log_prob_and_entropy(s, a)`` and ``sample(s, rng)``.
+        value: the critic's network, from N states to v, shape (N,).
+        config: settings.
+        seed: of the environment, the actions and the mini-batches.
+
+    Raises:
+        ValueError: also if the networks and the environment do not fit together, or nothing would be learnt.
+    """
+
+    stateful = ("policy", "optimizer", "critic")
+
+    def __init__(
+        self,
+        env: Environment,
+        policy: PolicyWithEntropy,
+        value: ValueFunction,
+        config: PPOConfig = PPOConfig(),
+        *,
+        seed: int = 0,
+    ):
+        check_environment(env)
+        check_separate(policy=policy, value=value)
+        n = env.num_envs * (config.rollout_length or np.inf)
+        if config.minibatch_size > n:
+            steps = f"the steps of a rollout, {env.num_envs} × {config.rollout_length} = {n}"
+            raise ValueError(f"minibatch_size must be at most {steps}, got {config.minibatch_size}")
+        check_standardize(config.standardize, n)
+        self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
+        self.eta = self._annealed("eta", config.eta)
+        self.eta_critic = self._annealed("eta_critic", config.eta_critic)
+        self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
+        self._rng = np.random.default_rng(checks.seed(seed=seed))
+        self.n_steps, self._warned = 0, False
+        self._reset()
+        s = self._state.s
+        a = check_actions(env, policy, s)
+        check_output("policy.log_prob(s, a)", policy.log_prob, (s, a), (len(a),))
+        check_output("policy's entropy", functools.partial(_entropy, policy), (s, a), (len(a),))
+        check_output("value(s)", value, (three(s),), (3,))
+        if isinstance(env.single_action_space, Box):
+            checks.bounded_actions(env)
+
+    def update(self) -> UpdateMetrics:
+        """One iteration of slide 61's loop, whose lines 2, 4 and 5 are repeated."""
+        length, eta, eta_critic = self.config.rollout_length, *self._rates()
+        rollout = collect_rollout(self.env, self.policy, length, self._rng, self._state)  # 1
+        self.n_steps = self._state.n_steps
+        batch, losses, surrogates = self._batch(rollout), [], []  # 3
+        for _ in range(self.config.n_epochs):
+            for s, a, target, A, L_old in batch.minibatches(self.config.minibatch_size, self._rng):
+                losses.append(self.critic.fit(s, target, eta=eta_critic, max_norm=self.config.max_norm))  # 2
+                L, H = self.policy.log_prob_and_entropy(s, a)
+                J_hat = self.surrogate(L, L_old, A) + self.config.entropy_coefficient * H.mean()  # 4
+                gradient_step(self.optimizer, J_hat, eta, self.policy, max_norm=self.config.max_norm)  # 5
+                surrogates.append(J_hat.item())
+            if self.config.target_kl is not None and self._moved(batch)[0] > self.config.target_kl:
+                break
+
+        return self._metrics(rollout, batch, losses, surrogates, H.mean().item())
+
+    def surrogate(self, L: Tensor, L_old: Tensor, A: Tensor) -> Tensor:
+        """Return Ĵ of a mini-batch without the entropy bonus, from tensors of shape (N,)."""
+        if self.config.surrogate == "plain":
+            return surrogate(L, A, n=len(L))
+        rho = importance_weight(L, L_old)
+        clip = self.config.clip
+        return (clipped_surrogate(rho, A, clip) if self.config.surrogate == "clipped" else rho * A).mean()
+
+    def _rates(self) -> tuple[float, float]:
+        """Return both learning rates at the beginning of an update; warn once if nothing will be learnt."""
+        eta, eta_critic = self.eta(self.n_steps), self.eta_critic(self.n_steps)
+        if eta == 0 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"nothing is learnt any more: at step {self.n_steps:,} the learning rate is 0; "
+                "a larger anneal_steps lasts longer",
+                stacklevel=3,
+            )
+        return eta, eta_critic
+
+    @torch.no_grad()
+    def _batch(self, rollout: Rollout) -> Batch:
+        """Estimate targets and advantages with the critic, and log π₀ with the actor, before either moves."""
+        mask, (v, delta) = rollout.mask, self.critic.td_errors(rollout)
+        A = gae(delta, self.config.gamma, self.config.lam, done=rollout.done)
+        target = (v + A)[mask]
+        self.critic.update_average_reward(delta[mask])
+        if self.config.standardize:
+            A = self.critic.standardize(A, rollout)
+        s, a = rollout.s[:, :-1][mask], rollout.a[mask]
+        L = self.policy.log_prob(s, a)
+        return Batch(s, a, target, torch.as_tensor(A[mask], dtype=L.dtype), L)
+
+    @torch.no_grad()
+    def _moved(self, batch: Batch) -> tuple[float, float, float]:
+        """Return the estimated KL divergence, the clipped fraction and the largest weight of a rollout."""
+        L = self.policy.log_prob(batch.s, batch.a)
+        rho = importance_weight(L, batch.L)
+        clipped = is_clipped(rho, batch.A, self.config.clip).double().mean().item()
+        return kl_estimate(L, batch.L).mean().item(), clipped, rho.max().item()
+
+    def _metrics(
+        self, rollout: Rollout, batch: Batch, losses: list[float], surrogates: list[float], entropy: float
+    ) -> UpdateMetrics:
+        kl, clipped_fraction, max_weight = self._moved(batch)
+        return UpdateMetrics(
+            self.n_steps,
+            rollout.episode_returns,
+            float(rollout.r.mean()),
+            float(np.mean(losses)),
+            float(np.mean(surrogates)),
+            gradient_norm(self.policy.parameters()),
+            entropy,
+            kl,
+            clipped_fraction,
+            max_weight,
+            len(losses),
+        )
+
+    def _annealed(self, name: str, eta: float | Schedule) -> Schedule:
+        anneal_steps = self.config.anneal_steps
+        if anneal_steps is None:
+            return as_schedule(name, eta)
+        if callable(eta):
+            raise ValueError(f"anneal_steps must be None where {name} is a schedule, got {anneal_steps}")
+        checks.positive(**{name: eta})
+        return as_schedule(name, functools.partial(linear_anneal, eta, anneal_steps))
+
+    def _reset(self) -> None:
+        self._state = RolloutState(self.env, self._rng, self.n_steps)
+
+
+def _entropy(policy: PolicyWithEntropy, s: np.ndarray, a: np.ndarray) -> Tensor:
+    return policy.log_prob_and_entropy(s, a)[1]
