@@ -11,6 +11,7 @@ from browser import find
 from playwright.sync_api import sync_playwright
 
 from pgcourse.environments.court import Court, replay
+from pgcourse.environments.pong import ball_approaching
 from pgcourse.experiments import records
 from pgcourse.networks.pixels import PixelPolicy
 
@@ -209,3 +210,30 @@ def test_the_forward_pass_is_that_of_pytorch(page, policies, n_steps):
 
 def test_the_script_is_short():
     assert len((ROOT / "book" / "_static" / "court.js").read_text("utf-8").splitlines()) <= 200
+
+
+def test_what_the_page_says_of_the_network():
+    """Untrained near one half; trained certain, wins with the steepest balls only, and loses to a rule."""
+    [record, *_] = records.load("reinforce/pong")
+    untrained, trained = PixelPolicy(seed=record.seed), record.policy()
+    court, rng = Court(16, n_actions=3), np.random.default_rng(1)
+    for policy, has_rule in ((untrained, False), (trained, False), (trained, True)):
+        x, _ = court.reset(seed=1)
+        y, certain, speeds, points = [], [], [], []
+        for _ in range(500):
+            vy, p = court.vy.copy(), policy.probabilities(x)[:, 1]
+            above = court.left + 6 - court.y
+            rule = np.where((abs(above) < 5) | (court.y == 0), 2, above > 0)
+            certain += (abs(p - 0.5) > 0.45)[ball_approaching(x)].tolist()
+            x, r, *_ = court.step((rng.random(16) < p).astype(int), rule if has_rule else None)
+            y.append(p)
+            speeds += abs(vy[r > 0]).tolist()
+            points += r[r != 0].tolist()
+        if policy is untrained:
+            assert 0.45 < np.min(y) < np.max(y) < 0.55
+        elif has_rule:
+            assert np.mean(np.array(points) < 0) > 0.9
+        else:
+            assert np.mean(certain) > 0.9
+            assert len(speeds) > 30
+            assert set(speeds) == {2}
