@@ -34,6 +34,7 @@ READS = {
     "test_main.py": (*BOOK, *TEXTS, *PACKAGE),
     "test_notebooks.py": (*BOOK, *TEXTS, *PACKAGE, *STUDENT, "tests/*.py"),
     "test_package.py": (*BOOK, *TEXTS, *PACKAGE, *STUDENT, "tests/*.py"),
+    "test_quick_checks.py": BOOK,
     "test_records.py": PACKAGE,
     "test_student.py": (*PACKAGE, *STUDENT, "book/_ext/*", "tests/sanitize.cfg"),
     "test_training.py": ("tests/*.py",),
