@@ -35,6 +35,7 @@ READS = {
     "test_notebooks.py": (*BOOK, *TEXTS, *PACKAGE, *STUDENT, "tests/*.py"),
     "test_package.py": (*BOOK, *TEXTS, *PACKAGE, *STUDENT, "tests/*.py"),
     "test_play.py": ("book/play.md", "book/_static/court.js", "book/_ext/*", *PACKAGE),
+    "test_quick_checks.py": BOOK,
     "test_records.py": PACKAGE,
     "test_student.py": (*PACKAGE, *STUDENT, "book/_ext/*", "tests/sanitize.cfg"),
     "test_training.py": ("tests/*.py",),

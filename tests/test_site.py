@@ -87,6 +87,7 @@ LOOK = """figure => ({
 
 INTO_THE_GLOSSARY = "article a[href*='glossary.html#']"
 SHOWN = ".definition:popover-open"
+QUICK_CHECKS = "form.quick-check"
 
 PLAY = """async video => {
   const poster = Object.assign(new Image(), {src: video.poster}), start = video.currentTime;
@@ -330,6 +331,49 @@ def test_a_definition_can_be_read(visit, scheme):
         visit.page.keyboard.press("Escape")
 
 
+def test_a_quick_check_says_why_an_answer_is_right_or_wrong(visit):
+    """With the keyboard alone, when asked to, and of one answer at a time."""
+    page = visit.page
+    forms = page.locator(QUICK_CHECKS).all()
+    assert page.get_by_role("group", name="Quick check.").count() == len(forms)
+    for form in forms:
+        assert form.locator("details").is_hidden()
+        said, answers, seen = form.get_by_role("status"), form.get_by_role("radio"), []
+        answers.first.focus()
+        page.keyboard.press("Space")
+        for letter in "abcd"[: answers.count()]:
+            assert said.text_content() == ""
+            assert form.get_by_role("radio", checked=True).count() == 1
+            page.keyboard.press("Enter")
+            seen.append(said.text_content())
+            assert seen[-1].startswith(f"({letter}) ")
+            page.keyboard.press("ArrowDown")
+        assert sum("Right." in text for text in seen) == 1
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")  # on the button
+        assert said.text_content() == seen[0]  # behind the last answer comes the first
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_answered_quick_check_is_accessible_and_fits_a_phone(visit, scheme):
+    visit.page.emulate_media(color_scheme=scheme)
+    visit.page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+    resize(visit.page, 375)
+    for form in visit.page.locator(QUICK_CHECKS).all():
+        form.scroll_into_view_if_needed()
+        for formula in form.locator("label mjx-container").all():
+            box = formula.bounding_box()
+            visit.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            assert formula.evaluate("formula => formula.closest('label').control.checked")
+        form.get_by_role("radio").last.check()
+        form.get_by_role("button", name="Check").click()
+        assert form.get_by_role("status").is_visible()
+    assert visit.page.evaluate(OVERFLOW) == []
+    if visit.page.locator(QUICK_CHECKS).count():
+        options = {"preload": False}
+        assert Axe().run(visit.page, context=QUICK_CHECKS, options=options).response["violations"] == []
+
+
 def test_every_video_plays(visit):
     for video in visit.page.locator("video").all():
         state = video.evaluate(PLAY)
@@ -376,8 +420,31 @@ def test_without_script_each_figure_shows_one_frame(name, site, chromium):
             look(figure, scripted=False)
 
 
+def test_without_script_a_quick_check_has_its_explanations_folded_away(name, site, chromium):
+    if not parse(SITE / f"{name}.html").select(QUICK_CHECKS):
+        return
+    with chromium.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{site}{name}.html")
+        for form in page.locator(QUICK_CHECKS).all():
+            assert form.locator("input:visible, button:visible").count() == 0
+            assert form.locator("label:visible").count() == form.locator("li").count()
+            assert form.locator("li:visible").count() == 0
+            form.locator("summary").click()
+            assert form.locator("li:visible").count() == form.locator("li").count()
+
+
 @pytest.mark.parametrize(
-    "what", ["figure.explore input[type=range]", "video", ".math", "img", ".exercise", INTO_THE_GLOSSARY]
+    "what",
+    [
+        "figure.explore input[type=range]",
+        "video",
+        ".math",
+        "img",
+        ".exercise",
+        INTO_THE_GLOSSARY,
+        QUICK_CHECKS,
+    ],
 )
 def test_the_checks_above_saw_at_least_one(what):
     assert any(parse(SITE / f"{name}.html").select(what) for name in PAGES)
