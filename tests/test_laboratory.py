@@ -60,7 +60,7 @@ def test_the_page_shows_the_finished_picture_without_a_button(monkeypatch):
     settings = [A | SHORT, A | SHORT | {"gamma": 0.9}]
     *_, last = train_in_turns(settings, 4000)
     assert shown == lab._picture(settings, last, 4000)
-    assert shown.startswith('<div><img alt="Reward per point')
+    assert shown.startswith('<div class="laboratory"><img alt="Reward per point')
 
 
 def test_an_error_at_a_click_is_shown_and_the_button_works_again(monkeypatch):
@@ -75,7 +75,7 @@ def test_an_error_at_a_click_is_shown_and_the_button_works_again(monkeypatch):
     assert output.value == "<pre>eta must be &lt; 1</pre>"
     assert not button.disabled
     button.click()
-    assert output.value.startswith("<div><img")
+    assert output.value.startswith('<div class="laboratory"><img')
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,8 @@ def _picture(settings: Sequence[Settings], progress: Sequence[Progress], steps: 
         f"{letter}, {_describe(one)}: {done.reward[-5:].mean():+.2f} after {done.n_steps[-1]:,} decisions"
         for letter, one, done in zip("AB", settings, progress, strict=False)
     )
-    return f"<div>{figures.as_html(figure, f'Reward per point while two settings learn. {now}')}</div>"
+    shown = figures.as_html(figure, f"Reward per point while two settings learn. {now}")
+    return f'<div class="laboratory">{shown}</div>'
 
 
 def _sliders(settings: Settings) -> dict[str, Widget]:

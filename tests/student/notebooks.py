@@ -1,15 +1,21 @@
 """Write the notebooks that a student runs, with the outputs of the build to compare with.
 
-Run as ``python notebooks.py EXECUTED STUDENT``, two folders. The sliders' cells show a
-widget here, where the page has pictures. So behind each stands a cell that moves the live
-sliders through all points of the page, and expects the page's pictures.
+Run as ``python notebooks.py EXECUTED STUDENT``, two folders. The cells of sliders and
+laboratories show a widget here, where the page has pictures. So behind each stands a cell
+that moves the live sliders through all points of the page, or presses the laboratory's
+button, and expects the page's pictures.
 """
 
 import sys
 from pathlib import Path
 
 import nbformat
-from sliders import published
+from sliders import line, published
+
+WIDGETS = {
+    '<figure class="explore">': ("shown", published),
+    '<div class="laboratory">': ("trained", lambda page: f"{line(page)}\n"),
+}
 
 
 def for_student(notebook):
@@ -18,12 +24,13 @@ def for_student(notebook):
         cells.append(cell)
         outputs = cell.outputs if cell.cell_type == "code" else []
         pages = [output.get("data", {}).get("text/html", "") for output in outputs]
-        pages = [page for page in pages if page.startswith('<figure class="explore">')]
+        pages = [page for page in pages if page.startswith(tuple(WIDGETS))]
         if pages:
-            assert len(pages) == 1, "one call of explore in a cell"
+            assert len(pages) == 1, "one widget in a cell"
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "nbval-ignore-output"]
-            expected = nbformat.v4.new_output("stream", name="stdout", text=published(pages[0]))
-            cells.append(test_cell("sliders.shown()", f"{cell.id}-shown", expected))
+            [(call, text)] = [WIDGETS[start] for start in WIDGETS if pages[0].startswith(start)]
+            expected = nbformat.v4.new_output("stream", name="stdout", text=text(pages[0]))
+            cells.append(test_cell(f"sliders.{call}()", f"{cell.id}-{call}", expected))
     notebook.cells = cells
     return notebook
 

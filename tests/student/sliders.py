@@ -1,6 +1,7 @@
-"""What a live slider shows, to be compared with the published page.
+"""What a live widget shows, to be compared with the published page.
 
-A notebook's kernel calls ``watch()`` before its first cell, and ``shown()`` after one that makes a slider.
+A notebook's kernel calls ``watch()`` before its first cell, ``shown()`` after one that makes sliders, and
+``trained()`` after one that makes a laboratory.
 """
 
 import hashlib
@@ -15,10 +16,11 @@ boxes = []
 
 def watch():
     """Remember each live widget that is made from now on."""
-    from pgcourse.teaching import explore
+    from pgcourse.teaching import explore, laboratory
 
-    live = explore._live
+    live, box = explore._live, laboratory._box
     explore._live = lambda *arguments: boxes.append(live(*arguments)) or boxes[-1]
+    laboratory._box = lambda *arguments: boxes.append(box(*arguments)) or boxes[-1]
 
 
 def shown():
@@ -43,6 +45,13 @@ def shown():
             print(line(frames[-1]))
     finally:
         publisher.unregister_hook(keep)
+
+
+def trained():
+    """Press the last laboratory's button, and print what it shows in the end."""
+    _, button, output = boxes.pop().children
+    button.click()
+    print(line(output.value))
 
 
 def published(page):
