@@ -105,3 +105,13 @@ def test_a_figure_with_sliders_that_has_no_frames_is_refused():
     ]
     with pytest.raises(ValueError, match="has no frames"):
         notebooks.for_student(nbformat.v4.new_notebook(cells=[cell]))
+
+
+def test_behind_a_laboratory_stands_a_cell_that_presses_its_button():
+    page = '<div class="laboratory"><img alt="Reward per point" src="x"></div>'
+    cell = nbformat.v4.new_code_cell("laboratory()", id="lab")
+    cell.outputs = [nbformat.v4.new_output("execute_result", {"text/html": page})]
+    _, lab, pressed = notebooks.for_student(nbformat.v4.new_notebook(cells=[cell])).cells
+    assert lab.metadata["tags"] == ["nbval-ignore-output"]
+    assert pressed.source == "sliders.trained()"
+    assert pressed.outputs[0].text == f"{notebooks.line(page)}\n"
