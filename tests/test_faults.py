@@ -60,12 +60,17 @@ def test_every_damage_changes_the_file(faults, finished):
         assert damage(data, rng, path) != data, name
 
 
-def test_hostile_arguments_are_right_or_named(faults, capsys):
+@pytest.mark.parametrize("early", [True, False], ids=["to_environments", "from_networks"])
+def test_hostile_arguments_are_right_or_named(faults, capsys, monkeypatch, early):
+    chosen = [
+        call for call in faults.good_calls() if call.name.startswith(("maths.", "environments.")) == early
+    ]
+    monkeypatch.setattr(faults, "good_calls", lambda: chosen)
     counts, examples = faults.calls(30)
     assert not examples, examples[:5]
     assert all(count["ValueError"] for count in counts.values() if count.total())
     assert faults.print_calls((counts, examples)) == 0
-    assert "maths.returns" in capsys.readouterr().out
+    assert ("maths.returns" if early else "networks.mlp") in capsys.readouterr().out
 
 
 def public_names():
