@@ -7,6 +7,7 @@ import torch
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose
+from rollouts import record_rollouts
 
 from pgcourse.algorithms import actor_critic
 from pgcourse.algorithms.actor_critic import ActorCritic, ActorCriticConfig
@@ -28,18 +29,6 @@ def learner(mdp, *, n_envs=1, seed=0, **settings):
     return ActorCritic(env, policy, TabularValue(np.zeros(mdp.n_observations)), config, seed=seed)
 
 
-def record_rollouts(monkeypatch):
-    """Return a list to which every rollout of an actor–critic is appended."""
-    rollouts = []
-
-    def record(*args):
-        rollouts.append(collect_rollout(*args))
-        return rollouts[-1]
-
-    monkeypatch.setattr(actor_critic, "collect_rollout", record)
-    return rollouts
-
-
 @pytest.mark.parametrize("critic_first", [False, True])
 @pytest.mark.parametrize("average_reward", [False, True])
 def test_with_one_environment_and_one_step_it_is_slide_61(average_reward, critic_first, monkeypatch):
@@ -49,7 +38,7 @@ def test_with_one_environment_and_one_step_it_is_slide_61(average_reward, critic
     """
     mdp = random_mdp(4, 3, np.random.default_rng(3), horizon=None if average_reward else 6, gamma=0.9)
     settings = {"gamma": 1, "eta_average_reward": 0.05} if average_reward else {"gamma": 0.9}
-    rollouts = record_rollouts(monkeypatch)
+    rollouts = record_rollouts(monkeypatch, actor_critic)
     algorithm = learner(mdp, lam=0, critic_first=critic_first, **settings)
     w, v, r_bar, gamma = algorithm.policy.w.detach().numpy().copy(), np.zeros(4), 0.0, settings["gamma"]
     n_episodes = 0
@@ -160,7 +149,7 @@ def test_the_mean_step_in_a_continuing_task_is_the_exact_gradient():
 
 def test_with_whole_episodes_and_values_of_zero_it_is_reinforce_with_rewards_to_go(monkeypatch):
     """Only the first episode of each environment counts: 1/n Σ Gₜ ∂Lₜ/∂w over its steps, by hand."""
-    mdp, rollouts = random_walk(5), record_rollouts(monkeypatch)
+    mdp, rollouts = random_walk(5), record_rollouts(monkeypatch, actor_critic)
     algorithm = learner(mdp, n_envs=6, gamma=0.9, rollout_length=None, eta_critic=1e-12)
     w = algorithm.policy.w.detach().numpy().copy()
     metrics = algorithm.update()
@@ -240,7 +229,7 @@ def test_it_learns_to_balance():
 
 def test_standardised_advantages_have_mean_0_and_standard_deviation_1(monkeypatch):
     settings = {"n_envs": 4, "rollout_length": 8, "gamma": 1, "eta_critic": 1e-9}
-    plain, rollouts = learner(chain(5), **settings), record_rollouts(monkeypatch)
+    plain, rollouts = learner(chain(5), **settings), record_rollouts(monkeypatch, actor_critic)
     metrics = learner(chain(5), standardize=True, **settings).update()
     [rollout] = rollouts
     A = plain.critic.advantages(rollout)

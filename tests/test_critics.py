@@ -9,6 +9,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose, assert_array_equal
+from rollouts import record_rollouts
 
 from pgcourse.algorithms import critics
 from pgcourse.algorithms.collect import RolloutState, collect_rollout
@@ -208,7 +209,7 @@ class TestTrajectoryByHand:
         assert_allclose(critic.advantages(script_rollout(7))[0], expected)
 
     def test_updates_continue_where_the_last_one_stopped(self, monkeypatch):
-        rollouts = record_rollouts(monkeypatch)
+        rollouts = record_rollouts(monkeypatch, critics)
         algorithm = script_evaluation(gamma=0.5, rollout_length=3)
         metrics = [algorithm.update() for _ in range(3)]
         assert [r.s[0, :, 0].tolist() for r in rollouts] == [
@@ -263,18 +264,6 @@ class TestTrajectoryByHand:
         assert critic.r_bar == pytest.approx(2 + 0.1 * np.mean(delta))
 
 
-def record_rollouts(monkeypatch):
-    """Return a list to which every rollout of an evaluation is appended."""
-    rollouts = []
-
-    def record(*args):
-        rollouts.append(collect_rollout(*args))
-        return rollouts[-1]
-
-    monkeypatch.setattr(critics, "collect_rollout", record)
-    return rollouts
-
-
 def evaluation(mdp, w, v=None, n_envs=8, seed=0, **settings):
     """Return the evaluation of a policy: Monte Carlo with one step, unless the settings say otherwise."""
     env = SyncVectorEnv([mdp.env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -327,7 +316,7 @@ class TestPolicyEvaluation:
         assert np.corrcoef(v[visited], exact.V[visited])[0, 1] > 0.95
 
     def test_the_same_seed_gives_the_same_run_and_neighbours_share_no_environment(self, monkeypatch):
-        mdp, w, rollouts = access_control(3, 0.2), np.zeros((16, 2)), record_rollouts(monkeypatch)
+        mdp, w, rollouts = access_control(3, 0.2), np.zeros((16, 2)), record_rollouts(monkeypatch, critics)
         for seed in (0, 0, 1):
             evaluation(mdp, w, n_envs=40, rollout_length=5, seed=seed).update()
         one, same, neighbour = (rollout.s for rollout in rollouts)

@@ -9,10 +9,10 @@ import torch
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.testing import assert_allclose
+from rollouts import record_rollouts
 
 from pgcourse.algorithms import ppo
 from pgcourse.algorithms.actor_critic import ActorCritic, ActorCriticConfig
-from pgcourse.algorithms.collect import collect_rollout
 from pgcourse.algorithms.ppo import PPO, Batch, PPOConfig
 from pgcourse.environments.tasks import Task
 from pgcourse.environments.worlds import access_control, chain, random_mdp, random_walk
@@ -30,18 +30,6 @@ def learner(mdp, *, n_envs=2, seed=0, **settings):
     defaults = {"eta": 0.1, "eta_critic": 0.2, "rollout_length": 8, "minibatch_size": 4, "optimizer": "SGD"}
     config = PPOConfig(**(defaults | settings))
     return PPO(env, policy, TabularValue(np.zeros(mdp.n_observations)), config, seed=seed)
-
-
-def record_rollouts(monkeypatch):
-    """Return a list to which every rollout is appended."""
-    rollouts = []
-
-    def record(*args):
-        rollouts.append(collect_rollout(*args))
-        return rollouts[-1]
-
-    monkeypatch.setattr(ppo, "collect_rollout", record)
-    return rollouts
 
 
 @pytest.mark.parametrize("surrogate", ppo.SURROGATES)
@@ -68,7 +56,7 @@ def test_an_update_is_equation_7_by_hand(monkeypatch):
     entropy bonus, value steps and gradients of limited length, with rates that fall linearly."""
     mdp, rollouts = (
         random_mdp(4, 3, np.random.default_rng(3), horizon=6, gamma=0.9),
-        record_rollouts(monkeypatch),
+        record_rollouts(monkeypatch, ppo),
     )
     settings = {"gamma": 0.9, "lam": 0.8, "n_epochs": 3, "clip": 0.05, "entropy_coefficient": 0.1}
     algorithm = learner(mdp, **settings, eta=2.0, anneal_steps=64, max_norm=0.3)
@@ -143,7 +131,7 @@ def test_clipping_stops_single_steps_and_target_kl_the_update():
 
 
 def test_with_whole_episodes_only_those_steps_count(monkeypatch):
-    rollouts = record_rollouts(monkeypatch)
+    rollouts = record_rollouts(monkeypatch, ppo)
     algorithm = learner(random_walk(5), n_envs=4, rollout_length=None, minibatch_size=3, n_epochs=2)
     metrics = algorithm.update()
     n = int(rollouts[0].mask.sum())

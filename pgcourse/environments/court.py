@@ -1,4 +1,4 @@
-"""Our own Pong: the rules of the console's, measured, for thousands of games at once in NumPy.
+"""Our own Pong: the console's rules, measured, for thousands of games at once in NumPy.
 
 The console's cartridge may not be put on a website, and it plays a few thousand decisions a second. The court
 has the same field, paddles, ball, inertia and opponent: after the same start and the same actions everything
