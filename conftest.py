@@ -28,6 +28,7 @@ READS = {
     "test_benchmarks.py": ("benchmarks/*", "book/benchmarks.md"),
     "test_build.py": (*BOOK, *PACKAGE),
     "test_changed.py": ("book/_ext/*", "tests/*.py"),
+    "test_diagnosis.py": ("book/curves.ipynb", "tests/curves/**/*", *PACKAGE),
     "test_exercises.py": ("book/**/*.ipynb",),
     "test_faults.py": ("benchmarks/*", *PACKAGE),
     "test_language.py": (*BOOK, *PACKAGE),
