@@ -130,6 +130,8 @@ def _digest(unit):
         files |= {
             path for pattern in READS.get(file.name, ()) for path in ROOT.glob(pattern) if path.is_file()
         }
+    if file.name == "test_downloads.py":
+        files |= {path for path in site.rglob("*") if path.is_file()}
     if file.name == "test_site.py":
         files |= {site / f"{page}.html"} if page else set(site.rglob("*.html"))
         files |= {path for path in (site / "_static").rglob("*") if path.is_file()}
