@@ -29,6 +29,7 @@ READS = {
     "test_build.py": (*BOOK, *PACKAGE),
     "test_changed.py": ("book/_ext/*", "tests/*.py"),
     "test_diagnosis.py": ("book/curves.ipynb", "tests/curves/**/*", *PACKAGE),
+    "test_downloads.py": ("book/**/*", "_toc.yml"),
     "test_exercises.py": ("book/**/*.ipynb",),
     "test_faults.py": ("benchmarks/*", *PACKAGE),
     "test_language.py": (*BOOK, *PACKAGE),
