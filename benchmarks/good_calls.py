@@ -86,6 +86,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "teaching.exercises.chapter_": "answers of exercises, called on their cases",
     "teaching.exercises.engine.give_feedback": "takes an exercise",
     "teaching.exercises.measuring.": "answers of exercises, called on their cases",
+    "teaching.exercises.ppo.": "answers of exercises, called on their cases",
     "teaching.exercises.two_simulators.": "answers of exercises, called on their cases",
     "teaching.figures.": "takes a figure",
     "teaching.laboratory.train_in_turns": "``laboratory`` checks its arguments",

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 CHAPTERS = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
 STUDIES = [path for path in NOTEBOOKS if path.parent.name == "studies"]
+BEYOND = [path for path in NOTEBOOKS if path.parent.name == "beyond"]
 MAX_LINES = 15
 FILES = (ROOT / "pgcourse").rglob("[a-z]*.py")
 MODULES = {path.stem: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}
@@ -144,6 +145,20 @@ def test_a_study_opens_with_what_it_found_and_closes_as_all_do(path):
     endings = re.findall(r"^## (.*)$", text, flags=re.M)
     assert endings[-1] == "Further reading"
     assert "What we checked" in endings[-3:]
+
+
+@pytest.mark.parametrize("path", BEYOND, ids=lambda path: path.stem)
+def test_what_is_beyond_the_lecture_opens_and_closes_as_chapters_do_without_slides(path):
+    text = prose(load(path))
+    for opening in ("**The question.**", "**Follows**", "**Afterwards you can**", "**It takes**"):
+        assert opening in text.split("\n## ")[0]
+    endings = re.findall(r"^## (.*)$", text, flags=re.M)
+    assert endings[-3:] == ["What we checked", "Exercises", "Further reading"]
+    numbers = re.findall(r"^\*\*([A-Z]\.\d+)\*\* \*", text.split("## Exercises")[1], flags=re.M)
+    assert len(numbers) >= 6
+    assert text.count("<summary>Solution</summary>") == len(numbers)
+    assert len(re.sub(r"(?s)<details>.*?</details>", "", text).split()) <= 4500
+    assert sum("assert " in source(cell) for cell in code(load(path))) >= 5
 
 
 def test_exercises_have_solutions(chapter):

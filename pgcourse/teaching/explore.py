@@ -33,6 +33,7 @@ MAX_FRAMES = 100
 LABELS = {
     "t": "step t",
     "n_runs": "runs",
+    "n_epochs": "epochs",
     "eta": "η",
     "eta_critic": "η′",
     "gamma": "γ",
@@ -42,6 +43,8 @@ LABELS = {
     "theta": "θ",
     "w_1": "w₁",
     "w_2": "w₂",
+    "clip": "ε",
+    "length": "step length",
     "n_steps": "steps",
     "n_episodes": "episodes ℰ",
 }

@@ -16,21 +16,22 @@ from pgcourse.teaching.exercises import (
     chapter_7,
     chapter_8,
     measuring,
+    ppo,
     two_simulators,
 )
 from pgcourse.teaching.exercises.engine import Feedback, give_feedback
 
 _CHAPTERS = chapter_1, chapter_2, chapter_3, chapter_4, chapter_5, chapter_6, chapter_7, chapter_8
-_STUDIES = measuring, two_simulators
-EXERCISES = {exercise.number: exercise for chapter in _CHAPTERS + _STUDIES for exercise in chapter.EXERCISES}
+_OTHERS = measuring, two_simulators, ppo
+EXERCISES = {exercise.number: exercise for chapter in _CHAPTERS + _OTHERS for exercise in chapter.EXERCISES}
 
 
 def check(number: str, function: Callable[..., object]) -> Feedback:
     """Return whether a function solves an exercise; if not, on which case it fails, and the likely mistake.
 
     Args:
-        number: of the exercise, such as "4.4", or "M.4" in the study Measuring and "T.1" in Between two
-            simulators.
+        number: of the exercise, such as "4.4", or "M.4" in the study Measuring, "T.1" in Between two
+            simulators and "P.2" in the chapter on PPO.
         function: the student's. One that only returns None counts as not written yet.
     """
     checks.one_of(EXERCISES, number=number)
