@@ -31,15 +31,17 @@ from pgcourse.algorithms.compatibility import (
     check_environment,
     check_output,
     check_separate,
-    three,
+    repeated,
 )
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
 from pgcourse.algorithms.resumable import Resumable
+from pgcourse.algorithms.seeds import Seeds, random_stream
 from pgcourse.arrays import Float
 from pgcourse.maths.returns import surrogate
 from pgcourse.networks.mlp import gradient_norm
+from pgcourse.networks.stacked import n_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class ActorCritic(Resumable):
         policy: the actor, a network with ``log_prob(s, a)`` and ``sample(s, rng)``.
         value: the critic's network, from N states to v, shape (N,).
         config: settings.
-        seed: of the environment and the actions.
+        seed: of the environment and the actions; several learn at once, each as if alone (``seeds``).
 
     Raises:
         ValueError: also if the networks and the environment do not fit together, or nothing would be learnt.
@@ -102,21 +104,23 @@ class ActorCritic(Resumable):
         value: ValueFunction,
         config: ActorCriticConfig = ActorCriticConfig(),
         *,
-        seed: int = 0,
+        seed: Seeds = 0,
     ):
         check_environment(env)
         check_separate(policy=policy, value=value)
-        check_standardize(config.standardize, env.num_envs * (config.rollout_length or np.inf))
+        n_envs = env.num_envs // n_seeds(policy)
+        check_standardize(config.standardize, n_envs * (config.rollout_length or np.inf))
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
-        self._rng = np.random.default_rng(checks.seed(seed=seed))
+        self._rng = random_stream(seed, env, policy, value)
         self.n_steps = 0
         self._reset()
         s = self._state.s
         a = check_actions(env, policy, s)
         check_output("policy.log_prob(s, a)", policy.log_prob, (s, a), (len(a),))
-        check_output("value(s)", value, (three(s),), (3,))
+        s = repeated(s, value)
+        check_output("value(s)", value, (s,), (len(s),))
 
     def update(self) -> UpdateMetrics:
         """One iteration of slide 61's loop, with line 3 before line 2 unless ``critic_first``."""

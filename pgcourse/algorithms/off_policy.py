@@ -21,6 +21,7 @@ from pgcourse.algorithms.config import Schedule
 from pgcourse.algorithms.protocols import Environment, Network
 from pgcourse.algorithms.replay import ReplayBuffer, Transitions
 from pgcourse.algorithms.resumable import Resumable
+from pgcourse.algorithms.seeds import Seeds, n_seeds, random_stream
 from pgcourse.arrays import Bool, Float
 
 
@@ -80,17 +81,20 @@ class OffPolicyAlgorithm(Resumable):
         env: vector environment; ``Environment`` says what is asked of it.
         replay: empty replay buffer.
         config: settings.
-        seed: of the environment, the exploration and the mini-batches.
+        seed: of the environment, the exploration and the mini-batches; several learn at once (``seeds``).
+        networks: those that learn.
     """
 
     config: OffPolicyConfig
     _interrupted: bool  # whether an update stopped before all its steps were stored
 
-    def __init__(self, env: Environment, replay: ReplayBuffer, config: OffPolicyConfig, seed: int):
+    def __init__(
+        self, env: Environment, replay: ReplayBuffer, config: OffPolicyConfig, seed: Seeds, *networks: Network
+    ):
         check_environment(env)
         self.env, self.replay, self.config = env, replay, config
         self.n_steps, self.n_gradient_steps = 0, 0
-        self._rng = np.random.default_rng(checks.seed(seed=seed))
+        self._rng = random_stream(seed, env, *networks)
         self._reset()
 
     def select_action(self, s: np.ndarray) -> np.ndarray:
@@ -141,7 +145,7 @@ class OffPolicyAlgorithm(Resumable):
             self._returns[done] = 0
             self._reset_noise(done)
         self.replay.add(s, a, r, next_s, terminated)
-        self.n_steps += len(r)
+        self.n_steps += len(r) // n_seeds(self._rng)
         return float(r.mean())
 
     def _reset_noise(self, done: Bool[np.ndarray, " n_envs"]) -> None:

@@ -35,7 +35,7 @@ from pgcourse.algorithms.compatibility import (
     check_environment,
     check_output,
     check_separate,
-    three,
+    repeated,
 )
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, linear_anneal, make_optimizer
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
@@ -170,7 +170,8 @@ class PPO(Resumable):
         a = check_actions(env, policy, s)
         check_output("policy.log_prob(s, a)", policy.log_prob, (s, a), (len(a),))
         check_output("policy's entropy", functools.partial(_entropy, policy), (s, a), (len(a),))
-        check_output("value(s)", value, (three(s),), (3,))
+        s = repeated(s, value)
+        check_output("value(s)", value, (s,), (len(s),))
         if isinstance(env.single_action_space, Box):
             checks.bounded_actions(env)
 

@@ -24,7 +24,7 @@ from pgcourse.teaching import figures
 
 if TYPE_CHECKING:
     from IPython.display import HTML
-    from ipywidgets import interactive
+    from ipywidgets import ValueWidget, interactive
     from matplotlib.figure import Figure
 
     Draw = Callable[..., Figure | HTML]
@@ -70,7 +70,7 @@ def explore(draw: Draw, /, **grid: Iterable[object]) -> interactive | HTML:
     for name, sequence in grid.items():
         if not isinstance(sequence, Iterable) or getattr(sequence, "shape", None) == ():
             raise ValueError(f"{name} must be a sequence of values, got {sequence!r}")
-    values = {name: _plain(sequence) for name, sequence in grid.items()}
+    values = {name: plain(sequence) for name, sequence in grid.items()}
     for name, sequence in values.items():
         if not sequence:
             raise ValueError(f"{name} must have at least one value, got an empty sequence")
@@ -86,7 +86,7 @@ def explore(draw: Draw, /, **grid: Iterable[object]) -> interactive | HTML:
     return show(draw, values, _start(draw, values))
 
 
-def _plain(sequence: Iterable[object]) -> list:
+def plain(sequence: Iterable[object]) -> list:
     """Return a list without NumPy's scalars, and of floats if any number in it is one."""
     values: list = [v.item() if isinstance(v, np.generic) else v for v in sequence]
     if all(map(_is_number, values)) and any(isinstance(v, float) for v in values):
@@ -120,8 +120,8 @@ def _frame(draw: Draw, point: Mapping[str, object]) -> str:
     from matplotlib.figure import Figure
 
     title = (inspect.getdoc(draw) or "").partition("\n")[0].rstrip(".")
-    alt = f"{title}: {_describe(point)}" if title else _describe(point)
-    where, others = _describe(point), plt.get_fignums()
+    alt = f"{title}: {describe(point)}" if title else describe(point)
+    where, others = describe(point), plt.get_fignums()
     try:
         figure = draw(**point)
     except Exception as error:
@@ -145,7 +145,8 @@ def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _describe(point: Mapping[str, object]) -> str:
+def describe(point: Mapping[str, object]) -> str:
+    """Return a point as text, such as "η = 0.01, steps = 100"."""
     return ", ".join(f"{_label(name)} = {_text(value)}" for name, value in point.items())
 
 
@@ -162,12 +163,13 @@ def _live(draw: Draw, values: Mapping[str, list], start: Mapping[str, int]) -> i
     def show(**point: object) -> None:
         display(HTML(first.pop() if first else _frame(draw, point)))
 
-    box = interactive(show, **{name: _slider(name, values[name], value) for name, value in point.items()})
+    box = interactive(show, **{name: slider(name, values[name], value) for name, value in point.items()})
     box.grid = values  # the points that the published page shows
     return box
 
 
-def _slider(name, values, value):
+def slider(name: str, values: list, value: object) -> ValueWidget:
+    """Return a slider of ipywidgets over the values of a parameter, logarithmic if that suits them."""
     import ipywidgets as w
 
     options = {"description": _label(name), "continuous_update": False, "value": value}

@@ -1,0 +1,115 @@
+"""Several seeds at once: S independent runs as S blocks of environments, networks and random numbers.
+
+An algorithm with N environments and S seeds has S·N environments, the first N of the first seed, and one
+network that holds S (``networks.stacked``). What it computes row by row needs no change. What is drawn comes
+from one random stream a seed, so that each seed draws what it would draw alone.
+
+``n_steps`` counts the steps of each seed. Other numbers in the metrics of an update are means over all seeds,
+``gradient_norm`` is that of all weights, and ``episode_returns`` holds the episodes of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from pgcourse import checks
+from pgcourse.networks import stacked
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from pgcourse.algorithms.protocols import Environment
+
+Seeds = int | Sequence[int]
+
+
+class RandomStreams:
+    """What algorithms use of NumPy's ``Generator``, with one for each seed, which draws its block of rows."""
+
+    def __init__(self, seeds: Sequence[int]):
+        self.streams = [np.random.default_rng(seed) for seed in seeds]
+
+    def random(self, size: int | tuple[int, ...]) -> np.ndarray:
+        return self._blocks(size, lambda rng, block: rng.random(block))
+
+    def uniform(self, low: np.ndarray, high: np.ndarray, size: int | tuple[int, ...]) -> np.ndarray:
+        return self._blocks(size, lambda rng, block: rng.uniform(low, high, block))
+
+    def standard_normal(self, size: int | tuple[int, ...], dtype: DTypeLike = float) -> np.ndarray:
+        return self._blocks(size, lambda rng, block: rng.standard_normal(block, cast(type, dtype)))
+
+    def integers(self, high: int, size: int | tuple[int, ...] | None = None) -> np.ndarray:
+        """Return integers below ``high``; without a size, one for each seed, shape (S,)."""
+        size = len(self.streams) if size is None else size
+        return self._blocks(size, lambda rng, block: rng.integers(high, size=block))
+
+    def _blocks(
+        self, size: int | tuple[int, ...], draw: Callable[[np.random.Generator, tuple], np.ndarray]
+    ) -> np.ndarray:
+        rows, *rest = (size,) if isinstance(size, int) else size
+        block = (rows // len(self.streams), *rest)
+        return np.concatenate([draw(rng, block) for rng in self.streams])
+
+    @property
+    def bit_generator(self) -> RandomStreams:
+        """Itself: ``rng.bit_generator.state`` is the state, as of a ``Generator``."""
+        return self
+
+    @property
+    def state(self) -> list[dict]:
+        return [cast(dict, rng.bit_generator.state) for rng in self.streams]
+
+    @state.setter
+    def state(self, states: list[dict]) -> None:
+        for rng, state in zip(self.streams, states, strict=True):
+            rng.bit_generator.state = state
+
+
+def random_stream(seed: Seeds, env: Environment, *networks: object) -> np.random.Generator:
+    """Return the random stream of a seed, or those of several, in which case networks must hold as many."""
+    several = isinstance(seed, list | tuple | range) or (isinstance(seed, np.ndarray) and seed.ndim == 1)
+    seeds = [checks.seed(seed=one) for one in (cast("Sequence[int]", seed) if several else [cast(int, seed)])]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seed must be a whole number or several different ones, got {seed}")
+    for network in networks:
+        if (n := stacked.n_seeds(network)) != len(seeds):
+            raise ValueError(f"seed must have as many numbers as networks are stacked, {n}, got {seed}")
+    if env.num_envs % len(seeds):
+        raise ValueError(
+            f"env must have as many environments for each of {len(seeds)} seeds, got {env.num_envs}"
+        )
+    if len(seeds) == 1:
+        return np.random.default_rng(seeds[0])
+    return cast("np.random.Generator", RandomStreams(seeds))
+
+
+def n_seeds(rng: np.random.Generator) -> int:
+    """Return how many seeds draw from it."""
+    return len(rng.streams) if isinstance(rng, RandomStreams) else 1
+
+
+def seeds_of_envs(first: np.ndarray, n_envs: int) -> list[int]:
+    """Return a seed for each environment: k, k + 1, … in the block of a seed that has drawn k."""
+    return [int(k) + j for k in first for j in range(n_envs // len(first))]
+
+
+def each_seed(function: Callable[..., np.ndarray], n: int, *arrays: np.ndarray) -> np.ndarray:
+    """Return a function of the block of rows of each of n seeds, block after block."""
+    blocks = zip(*(np.split(x, n) for x in arrays), strict=True)
+    return np.concatenate([function(*block) for block in blocks])
+
+
+def equal_blocks(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows in blocks of equal length, filled up with zeros, and which are not filled up.
+
+    Args:
+        rows: shape (Σ counts, ...), block after block.
+        counts: rows of each block, shape (S,).
+    """
+    real = (np.arange(counts.max()) < counts[:, None]).ravel()
+    padded = np.zeros((len(real), *rows.shape[1:]), rows.dtype)
+    padded[real] = rows
+    return padded, real
