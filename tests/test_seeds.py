@@ -40,6 +40,10 @@ def in_double_precision(algorithm):
     return algorithm
 
 
+# Rollouts of 64 or 32 steps a seed in two or three parts; most gradients are longer than 0.1.
+PPO_SETTINGS = {"rollout_length": 8, "minibatch_size": 30, "n_epochs": 2, "max_norm": 0.1}
+
+
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
@@ -51,6 +55,9 @@ def in_double_precision(algorithm):
         ("ddpg-paper/pendulum", {"learning_starts": 128, "hidden_sizes": (32, 16)}),
         ("td3/pendulum", {"learning_starts": 128}),
         ("dqn/cartpole", {"learning_starts": 128, "hidden_sizes": (32,)}),
+        ("ppo/cartpole", PPO_SETTINGS | {"entropy_coefficient": 0.01}),
+        ("ppo/cartpole", PPO_SETTINGS | {"surrogate": "weighted", "max_norm": None}),
+        ("ppo/pendulum", PPO_SETTINGS | {"entropy_coefficient": 0.01}),
     ],
 )
 def test_each_seed_follows_its_single_run_for_a_hundred_updates(name, overrides):
@@ -123,6 +130,8 @@ def test_each_stream_draws_what_it_draws_alone():
         drawn, expected = call(streams, 12), np.concatenate([call(rng, 4) for rng in alone])
         assert drawn.dtype == expected.dtype
         assert (drawn == expected).all()
+    blocks = streams.permutation(12).reshape(3, 4) - [[0], [4], [8]]
+    assert blocks.tolist() == [rng.permutation(4).tolist() for rng in alone]
     assert streams.integers(2**30).tolist() == [rng.integers(2**30) for rng in alone]
 
 
@@ -202,9 +211,16 @@ def test_curves_and_policies_of_ten_seeds():
         (lambda: build("ddpg/pendulum", seeds=(1, 1)), r"seed must be a whole number or several different"),
         (lambda: build("ddpg/pendulum", seeds=()), r"seed must be a whole number or several, got \(\)"),
         (
-            lambda: build("actor-critic/cartpole", rollout_length=None).update(),
+            lambda: build("actor-critic/cartpole", rollout_length=None),
             "rollout_length must be a number",
         ),
+        (lambda: build("ppo/cartpole", rollout_length=None), "rollout_length must be a number"),
+        (lambda: build("ppo/cartpole", target_kl=0.01), "target_kl must be None where several .*, got 0.01"),
+        (
+            lambda: build("ppo/cartpole", rollout_length=16),
+            "minibatch_size must be at most the steps of a rollout, 8 × 16 = 128, got 256",
+        ),
+        (lambda: RandomStreams(SEEDS).random(4), "size must be rows in 3 equal blocks, got 4"),
         (
             lambda: build("actor-critic/access-control"),
             "networks must have their weights in linear layers, got w",

@@ -9,13 +9,14 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from pgcourse.algorithms.config import OPTIMIZERS, gradient_step, make_optimizer
-from pgcourse.networks.policies import DeterministicPolicy, GaussianPolicy, SoftmaxPolicy
-from pgcourse.networks.stacked import n_seeds, stack, unstack
+from pgcourse.networks.policies import DeterministicPolicy, GaussianPolicy, SoftmaxPolicy, TabularPolicy
+from pgcourse.networks.stacked import clip_gradients, n_seeds, stack, unstack
 from pgcourse.networks.values import DiscreteQNetwork, QNetwork, TwinCritic, ValueNetwork
 
 S, N = 3, 5
 NETWORKS = {
     "policy": lambda seed: SoftmaxPolicy(4, 3, (8, 7), seed=seed),
+    "gaussian_policy": lambda seed: GaussianPolicy(4, 2, sigma=0.5 + seed, seed=seed),
     "value": lambda seed: ValueNetwork(4, seed=seed),
     "q_network": lambda seed: DiscreteQNetwork(4, 3, seed=seed),
     "actor": lambda seed: DeterministicPolicy(4, [-1, -2], [1, 3], seed=seed),
@@ -27,6 +28,8 @@ NETWORKS = {
 def outputs(network, s, a):
     if isinstance(network, SoftmaxPolicy):
         return network.logits(s)
+    if isinstance(network, GaussianPolicy):
+        return torch.stack(network.log_prob_and_entropy(s, a), dim=1)
     return network(s, a) if isinstance(network, QNetwork | TwinCritic) else network(s)
 
 
@@ -74,6 +77,24 @@ def test_one_optimiser_does_what_one_a_seed_would(optimizer):
             assert_allclose(w_own.detach(), w.detach(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("max_norm", [0.01, 0.3, 100.0])
+def test_each_seeds_gradient_is_shortened_by_its_own_norm(max_norm):
+    """Against PyTorch's ``clip_grad_norm_`` for one network after the other."""
+    networks = [GaussianPolicy(4, 2, (8,), sigma=0.2 + seed, seed=seed).double() for seed in range(S)]
+    stacked, rng = stack(networks), np.random.default_rng(1)
+    s, a = torch.tensor(rng.normal(size=(S * N, 4))), torch.tensor(rng.normal(size=(S * N, 2)))
+    blocks = zip(networks, s.split(N), a.split(N), strict=True)
+    for network, *rows in [*blocks, (stacked, s, a)]:
+        L, H = network.log_prob_and_entropy(*rows)
+        network.zero_grad()
+        (0.01 * L.mean() + 0.1 * H.mean()).backward()
+        clip_gradients(network.parameters(), n_seeds(network), max_norm)
+    for w, *each in zip(stacked.parameters(), *(x.parameters() for x in networks), strict=True):
+        assert_allclose(w.grad, np.stack([one.grad for one in each]), rtol=1e-9, atol=1e-12)
+    norms = [torch.nn.utils.get_total_norm(w.grad for w in x.parameters()) for x in networks]
+    assert max(norms) <= max_norm
+
+
 def test_the_networks_that_are_stacked_stay_as_they_are():
     networks = [ValueNetwork(4, seed=seed) for seed in range(S)]
     before = copy.deepcopy(networks)
@@ -93,8 +114,8 @@ def test_the_networks_that_are_stacked_stay_as_they_are():
             "networks must have the same layers, one network a seed",
         ),
         (
-            lambda: stack([GaussianPolicy(4, 1), GaussianPolicy(4, 1)]),
-            "networks must have their weights in linear layers, got log_sigma",
+            lambda: stack([TabularPolicy(np.zeros((4, 2))), TabularPolicy(np.zeros((4, 2)))]),
+            "networks must have their weights in linear layers, got w",
         ),
         (
             lambda: stack([ValueNetwork(4), ValueNetwork(4)])(np.zeros((5, 4))),

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import RolloutState, collect_rollout
+from pgcourse.algorithms.collect import RolloutState, check_rollout_length, collect_rollout
 from pgcourse.algorithms.compatibility import (
     check_actions,
     check_environment,
@@ -37,11 +37,10 @@ from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, mak
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
 from pgcourse.algorithms.resumable import Resumable
-from pgcourse.algorithms.seeds import Seeds, random_stream
+from pgcourse.algorithms.seeds import Seeds, n_seeds, random_stream
 from pgcourse.arrays import Float
 from pgcourse.maths.returns import surrogate
 from pgcourse.networks.mlp import gradient_norm
-from pgcourse.networks.stacked import n_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +107,13 @@ class ActorCritic(Resumable):
     ):
         check_environment(env)
         check_separate(policy=policy, value=value)
-        n_envs = env.num_envs // n_seeds(policy)
+        self._rng = random_stream(seed, env, policy, value)
+        check_rollout_length(config.rollout_length, self._rng)
+        n_envs = env.num_envs // n_seeds(self._rng)
         check_standardize(config.standardize, n_envs * (config.rollout_length or np.inf))
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
-        self._rng = random_stream(seed, env, policy, value)
         self.n_steps = 0
         self._reset()
         s = self._state.s

@@ -187,6 +187,12 @@ class RolloutState:
         self.interrupted = False
 
 
+def check_rollout_length(rollout_length: int | None, rng: np.random.Generator) -> None:
+    """Several seeds cannot wait for whole episodes, which are longer for one than for another."""
+    if rollout_length is None and n_seeds(rng) > 1:
+        raise ValueError("rollout_length must be a number where several seeds learn at once, got None")
+
+
 def collect_rollout(
     env: Environment,
     policy: Policy,
@@ -215,8 +221,7 @@ def collect_rollout(
     checks.whole(1, rollout_length=rollout_length, max_episode_length=max_episode_length)
     if rollout_length is not None:
         checks.at_most(checks.MAX_COUNT, rollout_length=rollout_length)
-    elif n_seeds(rng) > 1:
-        raise ValueError("rollout_length must be a number where several seeds learn at once, got None")
+    check_rollout_length(rollout_length, rng)
     state = RolloutState(env, rng) if state is None else state
     if state.interrupted:
         state.begin(env, rng)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import Rollout, RolloutState, collect_rollout
+from pgcourse.algorithms.collect import Rollout, RolloutState, check_rollout_length, collect_rollout
 from pgcourse.algorithms.compatibility import check_actions, check_environment, check_output, repeated
 from pgcourse.algorithms.config import gradient_step, make_optimizer
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
@@ -210,6 +210,7 @@ class PolicyEvaluation:
         check_environment(env)
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self._rng = random_stream(seed, env, value)
+        check_rollout_length(config.rollout_length, self._rng)
         self._state = RolloutState(env, self._rng)
         check_actions(env, policy, self._state.s)
         s = repeated(self._state.s, value)

@@ -29,7 +29,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import Rollout, RolloutState, collect_rollout
+from pgcourse.algorithms.collect import Rollout, RolloutState, check_rollout_length, collect_rollout
 from pgcourse.algorithms.compatibility import (
     check_actions,
     check_environment,
@@ -41,6 +41,7 @@ from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, lin
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
 from pgcourse.algorithms.protocols import Environment, PolicyWithEntropy, ValueFunction
 from pgcourse.algorithms.resumable import Resumable
+from pgcourse.algorithms.seeds import Seeds, n_seeds, random_stream
 from pgcourse.arrays import Float
 from pgcourse.maths.returns import surrogate
 from pgcourse.maths.td import gae
@@ -119,8 +120,10 @@ class Batch(NamedTuple):
     L: Float[Tensor, " n"]  # log π₀(a∣s)
 
     def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """Yield all steps in random order, in parts of at most ``size`` that differ by one step at most."""
-        for i in np.array_split(rng.permutation(len(self.L)), -(-len(self.L) // size)):
+        """Yield the steps of each seed in random order, in parts of at most ``size``, all but equal."""
+        steps = rng.permutation(len(self.L)).reshape(n_seeds(rng), -1)
+        for part in np.array_split(steps, -(-steps.shape[1] // size), axis=1):
+            i = part.ravel()
             yield Batch(self.s[i], self.a[i], self.target[i], self.A[i], self.L[i])
 
 
@@ -135,7 +138,7 @@ class PPO(Resumable):
         policy: the actor, a network with ``log_prob_and_entropy(s, a)`` and ``sample(s, rng)``.
         value: the critic's network, from N states to v, shape (N,).
         config: settings.
-        seed: of the environment, the actions and the mini-batches.
+        seed: of the environment, the actions and the mini-batches; several learn at once (``seeds``).
 
     Raises:
         ValueError: also if the networks and the environment do not fit together, or nothing would be learnt.
@@ -150,20 +153,25 @@ class PPO(Resumable):
         value: ValueFunction,
         config: PPOConfig = PPOConfig(),
         *,
-        seed: int = 0,
+        seed: Seeds = 0,
     ):
         check_environment(env)
         check_separate(policy=policy, value=value)
-        n = env.num_envs * (config.rollout_length or np.inf)
+        self._rng = random_stream(seed, env, policy, value)
+        check_rollout_length(config.rollout_length, self._rng)
+        n_envs = env.num_envs // n_seeds(self._rng)
+        n = n_envs * (config.rollout_length or np.inf)
         if config.minibatch_size > n:
-            steps = f"the steps of a rollout, {env.num_envs} × {config.rollout_length} = {n}"
+            steps = f"the steps of a rollout, {n_envs} × {config.rollout_length} = {n}"
             raise ValueError(f"minibatch_size must be at most {steps}, got {config.minibatch_size}")
+        if config.target_kl is not None and n_seeds(self._rng) > 1:
+            got = config.target_kl
+            raise ValueError(f"target_kl must be None where several seeds learn at once, got {got}")
         check_standardize(config.standardize, n)
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self.eta = self._annealed("eta", config.eta)
         self.eta_critic = self._annealed("eta_critic", config.eta_critic)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
-        self._rng = np.random.default_rng(checks.seed(seed=seed))
         self.n_steps, self._warned = 0, False
         self._reset()
         s = self._state.s

@@ -4,8 +4,9 @@ An algorithm with N environments and S seeds has S·N environments, the first N 
 network that holds S (``networks.stacked``). What it computes row by row needs no change. What is drawn comes
 from one random stream a seed, so that each seed draws what it would draw alone.
 
-``n_steps`` counts the steps of each seed. Other numbers in the metrics of an update are means over all seeds,
-``gradient_norm`` is that of all weights, and ``episode_returns`` holds the episodes of all.
+Settings are those of each seed, and ``n_steps`` counts its steps. Other numbers in the metrics of an update
+are means over all seeds, except that ``gradient_norm`` is that of all weights and ``max_weight`` the largest
+of all; ``episode_returns`` holds the episodes of all.
 """
 
 from __future__ import annotations
@@ -46,10 +47,19 @@ class RandomStreams:
         size = len(self.streams) if size is None else size
         return self._blocks(size, lambda rng, block: rng.integers(high, size=block))
 
+    def permutation(self, n: int) -> np.ndarray:
+        """Return 0…n−1 with the numbers of each block in random order."""
+        blocks = np.split(np.arange(n), len(self.streams))
+        return np.concatenate(
+            [rng.permutation(block) for rng, block in zip(self.streams, blocks, strict=True)]
+        )
+
     def _blocks(
         self, size: int | tuple[int, ...], draw: Callable[[np.random.Generator, tuple], np.ndarray]
     ) -> np.ndarray:
         rows, *rest = (size,) if isinstance(size, int) else size
+        if rows % len(self.streams):
+            raise ValueError(f"size must be rows in {len(self.streams)} equal blocks, got {rows}")
         block = (rows // len(self.streams), *rest)
         return np.concatenate([draw(rng, block) for rng in self.streams])
 

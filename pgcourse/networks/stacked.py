@@ -6,13 +6,14 @@ Rows of the input come in S blocks of equal length, one a seed, and block k meet
 
 A loss is a mean over all rows. Each seed's own is the mean over its block, S times its part in that. So the
 gradient of every weight is multiplied by S: it is then the gradient of its seed's own loss, and an optimiser
-that treats weights one by one (Adam, RMSprop, SGD) does with them what S optimisers would.
+that treats weights one by one (Adam, RMSprop, SGD) does with them what S optimisers would. A norm has to be
+that of one seed's weights: ``clip_gradients``.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -68,12 +69,36 @@ class _OwnLoss(torch.autograd.Function):
         return ctx.n_seeds * gradient, None
 
 
+def per_row(w: Tensor, n: int) -> Tensor:
+    """Return a vector of weights for n rows: itself, (D,); of S stacked ones, each for its block, (n, D)."""
+    if w.ndim == 1:
+        return w
+    if torch.is_grad_enabled():
+        w = _OwnLoss.apply(w, len(w))
+    return w.repeat_interleave(n // len(w), dim=0)
+
+
+@torch.no_grad()
+def clip_gradients(weights: Iterable[Tensor], n_seeds: int, max_norm: float) -> None:
+    """Shorten the gradient of each seed to this norm where it is longer, all its weights taken together."""
+    weights = list(weights)
+    if n_seeds == 1:
+        torch.nn.utils.clip_grad_norm_(weights, max_norm)
+        return
+    gradients = [w.grad for w in weights if w.grad is not None]
+    norms = torch.cat([g.flatten(1) for g in gradients], dim=1).norm(dim=1)
+    factors = (max_norm / (norms + 1e-6)).clamp(max=1)  # as PyTorch does
+    for g in gradients:
+        g *= factors.view(-1, *[1] * (g.ndim - 1))
+
+
 def stack(networks: Sequence[Module]) -> Module:
     """Return one network of the class of the given ones, which holds the weights of all of them.
 
     Args:
-        networks: S ≥ 1 networks that differ in their weights only, with all weights in linear layers. They
-            are copied. One is returned as a copy, with ordinary layers.
+        networks: S ≥ 1 networks that differ in their weights only. All weights are in linear layers, or are
+            vectors that the network names in ``vectors`` and hands to ``per_row``. They are copied; of one, a
+            copy with ordinary layers is returned.
     """
     stacked = copy.deepcopy(networks[0])
     if len(networks) == 1:
@@ -82,7 +107,8 @@ def stack(networks: Sequence[Module]) -> Module:
     if any(other != shapes[0] for other in shapes):
         raise ValueError("networks must have the same layers, one network a seed")
     linear = [name for name, module in stacked.named_modules() if type(module) is nn.Linear]
-    others = set(shapes[0]) - {f"{name}.{w}" for name in linear for w in ("weight", "bias")}
+    vectors = getattr(stacked, "vectors", ())
+    others = set(shapes[0]) - {f"{name}.{w}" for name in linear for w in ("weight", "bias")} - set(vectors)
     if others:
         raise ValueError(
             f"networks must have their weights in linear layers, got {', '.join(sorted(others))}"
@@ -90,6 +116,9 @@ def stack(networks: Sequence[Module]) -> Module:
     for name in linear:
         layers = [network.get_submodule(name) for network in networks]
         stacked.set_submodule(name, StackedLinear([x for x in layers if isinstance(x, nn.Linear)]))
+    for name in vectors:
+        weights = [network.get_parameter(name).detach() for network in networks]
+        setattr(stacked, name, nn.Parameter(torch.stack(weights)))
     return stacked
 
 
@@ -100,6 +129,9 @@ def unstack(network: Module) -> list[Module]:
         if isinstance(module, StackedLinear):
             for k, one in enumerate(networks):
                 one.set_submodule(name, module.layer(k))
+    for name in getattr(network, "vectors", ()) if len(networks) > 1 else ():
+        for one, w in zip(networks, network.get_parameter(name).detach(), strict=True):
+            setattr(one, name, nn.Parameter(w.clone()))
     return networks
 
 
