@@ -172,12 +172,26 @@ def test_it_is_a_vector_environment(name):
     [
         (lambda: ClassicVectorEnv("LunarLander-v3", 1), "name must be one of CartPole-v1, .*, got 'Lunar"),
         (lambda: ClassicVectorEnv("CartPole-v1", 0), "n_envs must be a whole number of at least 1, got 0"),
+        (lambda: ClassicVectorEnv("CartPole-v1", 10_001), "n_envs must be at most 10,000, got 10,001"),
         (lambda: ClassicVectorEnv("CartPole-v1", 2).step(np.zeros(2, int)), "reset must be called before"),
         (lambda: ready("CartPole-v1").reset(seed=[1]), "seed must have 2 entries, one an environment, got 1"),
         (lambda: ready("CartPole-v1").reset(options={"low": 0}), "options must be None"),
         (lambda: ready("CartPole-v1").step(np.zeros(3, int)), r"actions must have shape \(2,\), got \(3,\)"),
-        (lambda: ready("CartPole-v1").step(np.array([0, 2])), r"actions must be in 0\.\.1, got from 0 to 2"),
-        (lambda: ready("Acrobot-v1").step(np.array([-1, 2])), r"actions must be in 0\.\.2, got from -1 to 2"),
+        (
+            lambda: ready("CartPole-v1").step(np.array([0, 2])),
+            r"actions must be integers in 0\.\.1, got int64 from 0",
+        ),
+        (
+            lambda: ready("Acrobot-v1").step(np.array([-1, 2])),
+            r"actions must be integers in 0\.\.2, got int64 from -1",
+        ),
+        (
+            lambda: ready("Acrobot-v1").step(np.array([0.5, 1])),
+            r"actions must be integers in 0\.\.2, got float64",
+        ),
+        (lambda: ready("Pendulum-v1").step(np.array([[np.nan], [0]])), "actions must be finite, got nan"),
+        (lambda: ready("Pendulum-v1").reset(seed=-1), "seed must be a whole number of at least 0, got -1"),
+        (lambda: ready("Pendulum-v1").reset(seed="ab"), "seed must be a number, got 'ab'"),
         (lambda: ready("Pendulum-v1").step(np.zeros(2)), r"actions must have shape \(2, 1\), got \(2,\)"),
     ],
 )

@@ -6,6 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from pgcourse.algorithms.actor_critic import ActorCritic, ActorCriticConfig
+from pgcourse.algorithms.reinforce import Reinforce
 from pgcourse.algorithms.replay import ReplayBuffer
 from pgcourse.algorithms.seeds import RandomStreams, each_seed, equal_blocks, random_stream
 from pgcourse.environments.tasks import Task
@@ -207,9 +208,38 @@ def test_curves_and_policies_of_ten_seeds():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: build("reinforce/cartpole"), "seed must be one number for REINFORCE"),
-        (lambda: build("ddpg/pendulum", seeds=(1, 1)), r"seed must be a whole number or several different"),
-        (lambda: build("ddpg/pendulum", seeds=()), r"seed must be a whole number or several, got \(\)"),
+        (lambda: build("reinforce/cartpole"), "seed must be one number for REINFORCE, .*, got 3"),
+        (
+            lambda: build("ddpg/pendulum", seeds=(1, 1)),
+            r"seed must be .* several different ones, got \(1, 1\)",
+        ),
+        (lambda: build("ddpg/pendulum", seeds=()), "seed must be from 1 to 1,000 numbers, got 0"),
+        (
+            lambda: build("ddpg/pendulum", seeds=range(1001)),
+            "seed must be from 1 to 1,000 numbers, got 1,001",
+        ),
+        (
+            lambda: build("ddpg/pendulum", seeds=(0, 0.5)),
+            "seed must be a whole number of at least 0, got 0.5",
+        ),
+        (lambda: build("ddpg/pendulum", seeds="12"), "seed must be a number, got '12'"),
+        (
+            lambda: Reinforce(cartpoles(), stack([SoftmaxPolicy(4, 2)] * 2), seed=(0, 1)),
+            "seed must be one number",
+        ),
+        (
+            lambda: ReplayBuffer(9, (), (), n_seeds=2).add(*np.zeros((4, 3)), np.zeros(3, bool)),
+            "r must hold as many rewards for each of 2 seeds, got 3",
+        ),
+        (lambda: ReplayBuffer(9, (), (), n_seeds=0), "n_seeds must be a whole number of at least 1, got 0"),
+        (
+            lambda: train_at_once(recipes.get("ppo/cartpole"), (0, 1), steps=0),
+            "steps must be a whole number of at least 1, got 0",
+        ),
+        (
+            lambda: train_at_once(recipes.get("actor-critic/pong"), (0, 1), steps=10),
+            "networks must have their weights in linear layers with biases, got .*W1",
+        ),
         (
             lambda: build("actor-critic/cartpole", rollout_length=None),
             "rollout_length must be a number",
@@ -223,7 +253,7 @@ def test_curves_and_policies_of_ten_seeds():
         (lambda: RandomStreams(SEEDS).random(4), "size must be rows in 3 equal blocks, got 4"),
         (
             lambda: build("actor-critic/access-control"),
-            "networks must have their weights in linear layers, got w",
+            "networks must have their weights in linear layers with biases, got w",
         ),
         (
             lambda: build("actor-critic/cartpole", gamma=1.0, eta_average_reward=0.1),
@@ -246,6 +276,10 @@ def build(name, seeds=SEEDS, **overrides):
     return recipes.get(name).build(seeds, **overrides)
 
 
+def cartpoles(n_envs=4):
+    return Task("CartPole-v1").make_vector_env(n_envs)
+
+
 def pair(n_envs=4, seed=(1, 2)):
     policy, value = stack([SoftmaxPolicy(4, 2)] * 2), stack([ValueNetwork(4)] * 2)
-    return ActorCritic(Task("CartPole-v1").make_vector_env(n_envs), policy, value, seed=seed)
+    return ActorCritic(cartpoles(n_envs), policy, value, seed=seed)

@@ -115,8 +115,17 @@ def test_the_networks_that_are_stacked_stay_as_they_are():
         ),
         (
             lambda: stack([TabularPolicy(np.zeros((4, 2))), TabularPolicy(np.zeros((4, 2)))]),
-            "networks must have their weights in linear layers, got w",
+            "networks must have their weights in linear layers with biases, got w",
         ),
+        (
+            lambda: stack([nn.Sequential(nn.Linear(4, 2, bias=False)) for _ in range(2)]),
+            "networks must have their weights in linear layers with biases, got 0.weight",
+        ),
+        (
+            lambda: stack([DeterministicPolicy(4, [-1], [high]) for high in (1, 2)]),
+            "networks must differ in their weights only, got another class or other bounds",
+        ),
+        (lambda: stack([]), "networks must be at least one, got none"),
         (
             lambda: stack([ValueNetwork(4), ValueNetwork(4)])(np.zeros((5, 4))),
             "x must have as many rows for each of 2 seeds, got 5 in all",

@@ -95,6 +95,9 @@ class ReplayBuffer:
             new = Transitions(*map(_converted, Transitions._fields, columns, self._storage))
         self._check_shapes(new, np.size(r))
         checks.finite(**new._asdict())
+        if len(new.r) % self.n_seeds:
+            got = f"got {len(new.r)}"
+            raise ValueError(f"r must hold as many rewards for each of {self.n_seeds} seeds, {got}")
         n = len(new.r) // self.n_seeds
         self.n_added += n
         last = slice(-self.capacity, None)  # of more than there is room for
@@ -138,4 +141,5 @@ class ReplayBuffer:
     @staticmethod
     def _rows(column: np.ndarray) -> np.ndarray:
         """Return a column without the axis of the seeds."""
-        return column.reshape(-1, *column.shape[2:])
+        n_seeds, n, *shape = column.shape
+        return column.reshape(n_seeds * n, *shape)

@@ -25,21 +25,25 @@ if TYPE_CHECKING:
     from pgcourse.algorithms.protocols import Environment
 
 Seeds = int | Sequence[int]
+MAX_SEEDS = 1000
 
 
 class RandomStreams:
     """What algorithms use of NumPy's ``Generator``, with one for each seed, which draws its block of rows."""
 
     def __init__(self, seeds: Sequence[int]):
-        self.streams = [np.random.default_rng(seed) for seed in seeds]
+        self.streams = [np.random.default_rng(seed) for seed in distinct(seeds)]
 
     def random(self, size: int | tuple[int, ...]) -> np.ndarray:
+        """Return numbers uniform in [0, 1)."""
         return self._blocks(size, lambda rng, block: rng.random(block))
 
     def uniform(self, low: np.ndarray, high: np.ndarray, size: int | tuple[int, ...]) -> np.ndarray:
+        """Return numbers uniform between bounds."""
         return self._blocks(size, lambda rng, block: rng.uniform(low, high, block))
 
     def standard_normal(self, size: int | tuple[int, ...], dtype: DTypeLike = float) -> np.ndarray:
+        """Return standard normal numbers."""
         return self._blocks(size, lambda rng, block: rng.standard_normal(block, cast(type, dtype)))
 
     def integers(self, high: int, size: int | tuple[int, ...] | None = None) -> np.ndarray:
@@ -78,12 +82,21 @@ class RandomStreams:
             rng.bit_generator.state = state
 
 
+def distinct(seed: Seeds) -> list[int]:
+    """Return a seed, or several, as a list: from 1 to ``MAX_SEEDS`` different whole numbers of at least 0."""
+    several = isinstance(seed, list | tuple | range) or (isinstance(seed, np.ndarray) and seed.ndim == 1)
+    given = list(cast("Sequence[int]", seed)) if several else [cast(int, seed)]
+    if not 1 <= len(given) <= MAX_SEEDS:
+        raise ValueError(f"seed must be from 1 to {MAX_SEEDS:,} numbers, got {len(given):,}")
+    seeds = [checks.seed(seed=one) for one in given]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seed must be a whole number or several different ones, got {seed!s:.80}")
+    return seeds
+
+
 def random_stream(seed: Seeds, env: Environment, *networks: object) -> np.random.Generator:
     """Return the random stream of a seed, or those of several, in which case networks must hold as many."""
-    several = isinstance(seed, list | tuple | range) or (isinstance(seed, np.ndarray) and seed.ndim == 1)
-    seeds = [checks.seed(seed=one) for one in (cast("Sequence[int]", seed) if several else [cast(int, seed)])]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seed must be a whole number or several different ones, got {seed}")
+    seeds = distinct(seed)
     for network in networks:
         if (n := stacked.n_seeds(network)) != len(seeds):
             raise ValueError(f"seed must have as many numbers as networks are stacked, {n}, got {seed}")

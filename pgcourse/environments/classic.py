@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Result = tuple[State, Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]  # s', r, whether it terminated
 
 PI = math.pi
+MAX_ENVS = 10_000  # side by side
 
 
 class Classic(NamedTuple):
@@ -173,13 +174,13 @@ class ClassicVectorEnv(VectorEnv):
 
     Args:
         name: a key of ``CLASSIC``.
-        n_envs: at least 1.
+        n_envs: from 1 to ``MAX_ENVS``.
         time_limit: whether episodes are truncated after the environment's maximum of steps.
     """
 
     def __init__(self, name: str, n_envs: int, *, time_limit: bool = True):
         checks.one_of(CLASSIC, name=name)
-        checks.whole(1, n_envs=n_envs)
+        n_envs = checks.count(1, MAX_ENVS, n_envs=n_envs)
         single = gymnasium.make(name, disable_env_checker=True)
         self.num_envs, self.render_mode, self.spec = n_envs, None, single.spec
         self.metadata = dict(single.metadata) | {"autoreset_mode": AutoresetMode.SAME_STEP}
@@ -202,20 +203,23 @@ class ClassicVectorEnv(VectorEnv):
         """Begin an episode in every environment; seeds are whole numbers of at least 0, and None keeps on."""
         if options:
             raise ValueError(f"options must be None: there are none, got {options}")
-        if seed is None or isinstance(seed, int | np.integer):
-            seeds: Sequence[int | None] = [
-                None if seed is None else int(seed) + k for k in range(self.num_envs)
-            ]
-        else:
-            seeds = seed
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"seed must have {self.num_envs} entries, one an environment, got {len(seeds)}")
-        for k, one in enumerate(seeds):
+        for k, one in enumerate(self._seeds(seed)):
             if one is not None:
                 self._streams[k], _ = seeding.np_random(one)
         first = self._draw(range(self.num_envs))
         self._state, self._steps = first.astype(float), np.zeros(self.num_envs, int)
         return self._observations(first), {}
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """Return a seed for each environment, or None."""
+        if seed is None:
+            return [None] * self.num_envs
+        if not isinstance(seed, Sequence) or isinstance(seed, str):
+            first = checks.seed(seed=seed)
+            return [first + k for k in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"seed must have {self.num_envs} entries, one an environment, got {len(seed)}")
+        return [None if one is None else checks.seed(seed=one) for one in seed]
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         """Step every environment with its action: shape (n_envs,), or (n_envs, 1) for forces and torques."""
@@ -234,13 +238,16 @@ class ClassicVectorEnv(VectorEnv):
         return s, r, terminated, truncated, info
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:
-        actions, shape = np.asarray(actions), self.action_space.shape
-        if actions.shape != shape:
-            raise ValueError(f"actions must have shape {shape}, got {actions.shape}")
-        if self._n_actions and not 0 <= actions.min() <= actions.max() < self._n_actions:
-            got = f"from {actions.min()} to {actions.max()}"
-            raise ValueError(f"actions must be in 0..{self._n_actions - 1}, got {got}")
-        return actions
+        a, shape = checks.numbers("actions", actions), self.action_space.shape
+        if a.shape != shape:
+            raise ValueError(f"actions must have shape {shape}, got {a.shape}")
+        if self._n_actions is None:
+            checks.finite(actions=a)
+            return a if a.dtype.kind == "f" else a.astype(float)
+        if a.dtype.kind not in "iu" or not 0 <= a.min() <= a.max() < self._n_actions:
+            got = f"{a.dtype} from {a.min()} to {a.max()}"
+            raise ValueError(f"actions must be integers in 0..{self._n_actions - 1}, got {got}")
+        return a
 
     def _draw(self, envs: Sequence[int] | np.ndarray) -> State:
         """Return initial states of these environments, each from its own stream."""

@@ -22,7 +22,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from pgcourse import checks
 from pgcourse.checks import MAX_EPISODE_LENGTH
 from pgcourse.environments import pong
-from pgcourse.environments.classic import CLASSIC, ClassicVectorEnv
+from pgcourse.environments.classic import CLASSIC, MAX_ENVS, ClassicVectorEnv
 from pgcourse.environments.court import CONSOLE, Court, Rules
 from pgcourse.environments.display import mujoco_without_screen, without_screen
 from pgcourse.environments.worlds import access_control
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     Returns = Float[np.ndarray, " n_episodes"]
     Frame = UInt8[np.ndarray, "H W 3"]
 
-MAX_ENVS = 10_000  # side by side
 MAX_VIDEO_SECONDS = 300  # of Pong, where a rally may last for ever
 MAX_COURT_LENGTH = 10_000  # decisions of a game on the court that is evaluated, eleven minutes
 Act = Callable[[np.ndarray], np.ndarray]  # maps observations, shape (n, ...), to n actions; K count from 0

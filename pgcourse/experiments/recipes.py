@@ -138,6 +138,7 @@ class Recipe:
         Raises:
             ValueError: as ``settings``, and as the algorithm, the network and the environment do.
         """
+        from pgcourse.algorithms.seeds import distinct
         from pgcourse.networks.stacked import stack
 
         entry = ALGORITHMS[self.algorithm]
@@ -146,16 +147,16 @@ class Recipe:
         config = config_class(**{f.name: values[f.name] for f in dataclasses.fields(config_class)})
         of_networks = {f.name: values[f.name] for f in dataclasses.fields(self.architecture)}
         architecture = type(self.architecture)(**cast(dict, of_networks))
-        seeds = list(seed) if isinstance(seed, Sequence) else [seed]
-        if not seeds or (len(seeds) > 1 and self.algorithm == "reinforce"):
-            of_one = "one number for REINFORCE, whose batches of whole episodes differ in length"
-            raise ValueError(f"seed must be {of_one if seeds else 'a whole number or several'}, got {seed}")
+        seeds = distinct(seed)
+        if len(seeds) > 1 and self.algorithm == "reinforce":
+            why = "whose batches of whole episodes differ in length from seed to seed"
+            raise ValueError(f"seed must be one number for REINFORCE, {why}, got {len(seeds)}")
         env = self.task.make_vector_env(cast(int, values["n_envs"]) * len(seeds))
         networks = [
             stack([make_network(architecture, role, env, one) for one in seeds]) for role in entry.networks
         ]
         options = algorithm_options(architecture, config)
-        return algorithm_class(env, *networks, config, seed=seed, **options)
+        return algorithm_class(env, *networks, config, seed=seeds, **options)
 
     def evaluate(self, policy: Player, n_episodes: int, seed: int, *, greedy: bool = False) -> np.ndarray:
         """Return the returns of fresh episodes, with drawn or, if ``greedy``, most probable actions."""

@@ -68,7 +68,9 @@ def train_at_once(
     Raises:
         ValueError: if the recipe cannot learn with several seeds at once, saying why.
     """
-    checks.whole(1, steps=steps, n_rows=n_rows)
+    from pgcourse.algorithms.seeds import distinct
+
+    steps, n_rows, seeds = checks.count(1, steps=steps), checks.count(1, n_rows=n_rows), distinct(seeds)
     algorithm = recipe.build(seeds, **overrides)
     log = cast(Any, algorithm).env = EpisodeReturns(cast(VectorEnv, algorithm.env))
     return _rows(algorithm, log, len(seeds), steps * np.arange(1, n_rows + 1) / n_rows)
@@ -98,5 +100,5 @@ def evaluate_at_once(
     """Return the returns of ``n_episodes`` ≥ 1 fresh episodes with each of S stacked policies, seed ≥ 0."""
     from pgcourse.networks.stacked import n_seeds
 
-    checks.whole(1, n_episodes=n_episodes)
+    n_episodes = checks.count(1, n_episodes=n_episodes)
     return recipe.evaluate(policy, n_seeds(policy) * n_episodes, seed).reshape(-1, n_episodes)

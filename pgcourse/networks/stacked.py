@@ -100,18 +100,28 @@ def stack(networks: Sequence[Module]) -> Module:
             vectors that the network names in ``vectors`` and hands to ``per_row``. They are copied; of one, a
             copy with ordinary layers is returned.
     """
+    if not networks:
+        raise ValueError("networks must be at least one, got none")
     stacked = copy.deepcopy(networks[0])
     if len(networks) == 1:
         return stacked
     shapes = [{name: w.shape for name, w in network.named_parameters()} for network in networks]
     if any(other != shapes[0] for other in shapes):
         raise ValueError("networks must have the same layers, one network a seed")
-    linear = [name for name, module in stacked.named_modules() if type(module) is nn.Linear]
+    for other in networks[1:]:
+        buffers = zip(networks[0].buffers(), other.buffers(), strict=True)
+        if type(other) is not type(stacked) or not all(torch.equal(x, y) for x, y in buffers):
+            raise ValueError("networks must differ in their weights only, got another class or other bounds")
+    linear = [
+        name
+        for name, module in stacked.named_modules()
+        if type(module) is nn.Linear and module.bias is not None
+    ]
     vectors = getattr(stacked, "vectors", ())
     others = set(shapes[0]) - {f"{name}.{w}" for name in linear for w in ("weight", "bias")} - set(vectors)
     if others:
         raise ValueError(
-            f"networks must have their weights in linear layers, got {', '.join(sorted(others))}"
+            f"networks must have their weights in linear layers with biases, got {', '.join(sorted(others))}"
         )
     for name in linear:
         layers = [network.get_submodule(name) for network in networks]

@@ -65,18 +65,7 @@ def explore(draw: Draw, /, **grid: Iterable[object]) -> interactive | HTML:
     Raises:
         ValueError: if ``draw`` fails at a point. Where a live slider meets one, it shows the message.
     """
-    if not grid:
-        raise ValueError("grid must name at least one parameter of draw, got none")
-    for name, sequence in grid.items():
-        if not isinstance(sequence, Iterable) or getattr(sequence, "shape", None) == ():
-            raise ValueError(f"{name} must be a sequence of values, got {sequence!r}")
-    values = {name: plain(sequence) for name, sequence in grid.items()}
-    for name, sequence in values.items():
-        if not sequence:
-            raise ValueError(f"{name} must have at least one value, got an empty sequence")
-        checks.finite(**{name: [v for v in sequence if isinstance(v, float)]})
-        if wrong := [v for v in sequence if not isinstance(v, int | float | str)]:
-            raise ValueError(f"{name} must hold numbers, strings or booleans, got {wrong[0]!r:.80}")
+    values = values_of(grid)
     n_frames = int(np.prod([len(sequence) for sequence in values.values()]))
     if n_frames > MAX_FRAMES:
         sizes = " × ".join(f"{len(sequence)} {name}" for name, sequence in values.items())
@@ -86,7 +75,24 @@ def explore(draw: Draw, /, **grid: Iterable[object]) -> interactive | HTML:
     return show(draw, values, _start(draw, values))
 
 
-def plain(sequence: Iterable[object]) -> list:
+def values_of(grid: Mapping[str, Iterable[object]]) -> dict[str, list]:
+    """Return the values of each slider as a list of finite numbers, strings or booleans."""
+    if not grid:
+        raise ValueError("grid must name at least one parameter, got none")
+    for name, sequence in grid.items():
+        if not isinstance(sequence, Iterable) or getattr(sequence, "shape", None) == ():
+            raise ValueError(f"{name} must be a sequence of values, got {sequence!r}")
+    values = {name: _plain(sequence) for name, sequence in grid.items()}
+    for name, sequence in values.items():
+        if not sequence:
+            raise ValueError(f"{name} must have at least one value, got an empty sequence")
+        checks.finite(**{name: [v for v in sequence if isinstance(v, float)]})
+        if wrong := [v for v in sequence if not isinstance(v, int | float | str)]:
+            raise ValueError(f"{name} must hold numbers, strings or booleans, got {wrong[0]!r:.80}")
+    return values
+
+
+def _plain(sequence: Iterable[object]) -> list:
     """Return a list without NumPy's scalars, and of floats if any number in it is one."""
     values: list = [v.item() if isinstance(v, np.generic) else v for v in sequence]
     if all(map(_is_number, values)) and any(isinstance(v, float) for v in values):

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pgcourse import checks
+from pgcourse.algorithms.seeds import MAX_SEEDS
 from pgcourse.experiments import recipes
 from pgcourse.experiments.seeds import SeedCurves, evaluate_at_once, train_at_once
 from pgcourse.maths.statistics import iqm, probability_of_improvement
 from pgcourse.teaching import figures
-from pgcourse.teaching.explore import describe, plain, slider
+from pgcourse.teaching.explore import describe, slider, values_of
 from pgcourse.teaching.plots import COLORS
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def train_button(
 
     Args:
         name: of a recipe that learns with several seeds at once, such as "actor-critic/cartpole".
-        n_seeds: of each setting, at least 2.
+        n_seeds: of each setting, from 2 to ``MAX_SEEDS``.
         steps: of each seed, at least 1.
         **grid: for each setting of the recipe the values of its slider, as for ``explore``.
 
@@ -55,12 +56,8 @@ def train_button(
         ValueError: also if there is no such recipe or setting, or it cannot learn with several seeds at once.
             Where a click meets an error, its message is shown.
     """
-    recipe = recipes.get(name)
-    checks.whole(2, n_seeds=n_seeds)
-    checks.whole(1, steps=steps)
-    values = {setting: plain(sequence) for setting, sequence in grid.items()}
-    if not values or not all(values.values()):
-        raise ValueError(f"grid must give at least one setting its values, got {values}")
+    recipe, values = recipes.get(name), values_of(grid)
+    n_seeds, steps = checks.count(2, MAX_SEEDS, n_seeds=n_seeds), checks.count(1, steps=steps)
     starts = [{setting: sequence[end] for setting, sequence in values.items()} for end in (0, -1)]
     for settings in starts:  # what is refused is known before a click
         recipe.build(range(n_seeds), **settings).env.close()
