@@ -1,4 +1,5 @@
-# make book · make serve · make pdf · make lab · make test · make lint · make colab · make clean: each sets up what it needs.
+# make book · make serve · make downloads · make slides · make lab · make test · make lint · make colab · make clean: each sets up what
+# it needs.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
@@ -7,7 +8,7 @@ SITE := _build/html
 START := $(shell date +%s)
 
 .NOTPARALLEL:
-.PHONY: book serve pdf lab test lint unit notebooks site colab clean
+.PHONY: book serve downloads pdf slides lab test lint unit notebooks site colab clean
 
 # Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all. So it must when what makes
 # pages of notebooks has changed, of which it knows nothing.
@@ -26,16 +27,21 @@ serve: book
 	@echo "The site is at http://localhost:$(PORT) until you press Ctrl-C"
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
 
-# The executed notebooks are those of the site.
+# Beside the site's pages: PDF, EPUB, handouts, archives, and slides for teaching.
+downloads: slides
+	PYTHONPATH=tests $(BIN)/python book/_ext/downloads.py
+
 pdf: book
-	$(BIN)/jupyter-book build . --builder singlehtml
 	PYTHONPATH=tests $(BIN)/python book/_ext/pdf.py
+
+slides: book
+	$(BIN)/python book/_ext/decks.py
 
 lab: .venv/ready
 	$(BIN)/jupyter lab book
 
 test: BUDGETS := --budgets $(START)
-test: lint unit book notebooks site
+test: lint unit book notebooks downloads site
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -45,7 +51,7 @@ lint: .venv/ready
 
 # Of these three, what passed is not repeated until something changes that it depends on: conftest.py.
 unit: .venv/ready _build/ipywidgets7/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest --changed --durations 20 -n 2 --dist loadfile --ignore tests/test_site.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest --changed --durations 20 -n 2 --dist loadfile --ignore tests/test_site.py --ignore tests/test_downloads.py
 
 # The notebooks as a student runs them, with live sliders: every output is the published one, and every frame of a slider. Two at
 # once, which must not disturb each other; and they write nothing beside themselves, nor into the package.
@@ -54,8 +60,8 @@ notebooks: book
 	PYTHONPATH=$(CURDIR)/tests/student OMP_NUM_THREADS=1 $(BIN)/pytest --changed -n 2 --dist loadfile --no-loadscope-reorder \
 	  --nbval --nbval-sanitize-with tests/sanitize.cfg _build/student
 
-site: book
-	$(BIN)/pytest --changed $(BUDGETS) -n 2 --dist loadgroup tests/test_site.py
+site: downloads
+	$(BIN)/pytest --changed $(BUDGETS) -n 2 --dist loadgroup tests/test_site.py tests/test_downloads.py
 
 # Every chapter, with what Colab has.
 colab: _build/colab/ready
@@ -73,6 +79,15 @@ clean:
 # From Python 3.13 on it has to be installed without its dependencies: pyproject.toml says why.
 SUITE := $(shell sed -n 's/^\(dm-control[^;]*\);.*/\1/p' requirements.txt)
 
+# Where uv is, it does what venv and pip do, in less time.
+ifneq ($(shell command -v uv),)
+VENV := uv venv --quiet --clear --seed --python $(PYTHON)
+INSTALL := UV_EXTRA_INDEX_URL="$(PIP_EXTRA_INDEX_URL)" uv pip install --quiet --index-strategy unsafe-best-match --python .venv
+else
+VENV := $(PYTHON) -m venv --clear
+INSTALL := $(BIN)/pip install --quiet
+endif
+
 # The environment is made anew for another Python, or in another place.
 SETUP := $(PYTHON) in $(CURDIR)
 ifneq ($(SETUP),$(shell cat .venv/ready 2>/dev/null))
@@ -81,12 +96,12 @@ endif
 
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12")'
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --requirement requirements.txt
-	$(BIN)/pip install --quiet --no-deps $(SUITE)
+	$(VENV) .venv
+	$(INSTALL) --requirement requirements.txt
+	$(INSTALL) --no-deps $(SUITE)
 	@echo "$(SETUP)" >$@
 
 # What Colab has; the live sliders are tested with it too.
 _build/ipywidgets7/ready: .venv/ready
-	$(BIN)/pip install --quiet --no-deps --upgrade --target $(@D) ipywidgets==7.7.1 ipython-genutils==0.2.0
+	$(INSTALL) --no-deps --upgrade --target $(@D) ipywidgets==7.7.1 ipython-genutils==0.2.0
 	@touch $@

@@ -28,6 +28,8 @@ READS = {
     "test_benchmarks.py": ("benchmarks/*", "book/benchmarks.md"),
     "test_build.py": (*BOOK, *PACKAGE),
     "test_changed.py": ("book/_ext/*", "tests/*.py"),
+    "test_diagnosis.py": ("book/curves.ipynb", "tests/curves/**/*", *PACKAGE),
+    "test_downloads.py": ("book/**/*", "_toc.yml"),
     "test_exercises.py": ("book/**/*.ipynb",),
     "test_faults.py": ("benchmarks/*", *PACKAGE),
     "test_language.py": (*BOOK, *PACKAGE),
@@ -129,6 +131,8 @@ def _digest(unit):
         files |= {
             path for pattern in READS.get(file.name, ()) for path in ROOT.glob(pattern) if path.is_file()
         }
+    if file.name == "test_downloads.py":
+        files |= {path for path in site.rglob("*") if path.is_file()}
     if file.name == "test_site.py":
         files |= {site / f"{page}.html"} if page else set(site.rglob("*.html"))
         files |= {path for path in (site / "_static").rglob("*") if path.is_file()}

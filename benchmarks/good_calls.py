@@ -32,7 +32,7 @@ from pgcourse.algorithms import (
 )
 from pgcourse.algorithms import seeds as several
 from pgcourse.environments import classic, court, lqr, markov, mdp, pong, tasks, worlds
-from pgcourse.experiments import architectures, recipes, records, settings, sweeps, training
+from pgcourse.experiments import architectures, diagnosis, recipes, records, settings, sweeps, training
 from pgcourse.experiments import seeds as at_once
 from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td, trust_region
 from pgcourse.networks import mlp, pixels, policies, stacked, values
@@ -69,6 +69,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "experiments.curves.mean": "inner loop: of the numbers of a curve",
     "experiments.curves.parse": "files: the campaign above",
     "experiments.curves.read": "files: the campaign above",
+    "experiments.diagnosis.": "takes a run, whose curve and numbers ``Run`` has checked, or a file",
     "experiments.records.bands": "takes records",
     "experiments.records.find": "takes a folder",
     "experiments.records.pool": "takes records",
@@ -730,6 +731,11 @@ _users = {  # what checks the rest of a config: the algorithm that is built with
 }
 
 
+def diagnosed(n_steps, eval_return, gamma=None, eval_error=None, checkpoint_interval=None):
+    known = {"gamma": gamma, "eval_error": eval_error, "checkpoint_interval": checkpoint_interval}
+    return diagnosis.diagnose(diagnosis.Run(curve={"n_steps": n_steps, "eval_return": eval_return}, **known))
+
+
 def of_experiments():
     yield call(
         architectures.make_network,
@@ -737,6 +743,13 @@ def of_experiments():
         role="policy",
         env=a_cartpole,
         seed=0,
+    )
+    rows = np.arange(9.0)
+    yield call(
+        diagnosed,
+        label="experiments.diagnosis.Run",
+        also=("curve",),
+        **{"n_steps": rows, "eval_return": rows, "gamma": 0.9, "eval_error": 1.0, "checkpoint_interval": 100},
     )
     yield call(recipes.get, name="dqn/cartpole")
     yield call(recipes.actor, policy=a_policy, seed=0)

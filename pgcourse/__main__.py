@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
+    from pgcourse.experiments.diagnosis import Finding, Symptom
     from pgcourse.experiments.records import Record
 
 app = typer.Typer(
@@ -334,6 +335,42 @@ def plot(
     print(f"Wrote {to}")
 
 
+@command
+def diagnose(
+    sources: Annotated[
+        list[str], typer.Argument(help="Recipes, folders of your own runs, finished or not, or a curve.csv.")
+    ],
+):
+    """Say which symptoms of the chapter "Reading your curves" a run shows, and how to find the cause.
+
+    \b
+    pgcourse diagnose runs
+    pgcourse diagnose runs/reinforce/cartpole reinforce/cartpole
+    """
+    from pgcourse.experiments import diagnosis
+
+    found = []
+    for source in sources:
+        _check_source(source)
+        for label, runs in diagnosis.load(source).items():
+            for name, run in runs:
+                found += _print_findings(name, diagnosis.diagnose(run))
+            if len(runs) > 1:
+                seeds = f"{label}, {len(runs)} seeds"
+                found += _print_findings(seeds, diagnosis.compare([run for _, run in runs]))
+    for symptom in dict.fromkeys(found):
+        print(f"\n{symptom.title}\n    likely causes: {symptom.causes}\n    check: {symptom.check}")
+        print(f"    read: book/curves.ipynb#{symptom.anchor}")
+
+
+def _print_findings(name: str, findings: list[Finding]) -> list[Symptom]:
+    wrong = [finding.symptom.title for finding in findings if not finding.symptom.is_note]
+    print(f"{name}: {'; '.join(wrong) or 'nothing wrong'}")
+    for symptom, evidence in findings:
+        print(f"    {'note, ' if symptom.is_note else ''}{symptom.title}: {evidence}")
+    return [finding.symptom for finding in findings]
+
+
 def _check_target(path: Path, suffixes: list[str]) -> None:
     """Raise an error, before anything is computed, if a file of this name cannot be written."""
     if path.suffix.lower() not in suffixes:
@@ -344,15 +381,23 @@ def _check_target(path: Path, suffixes: list[str]) -> None:
         raise ValueError(f"--to must be a file that may be written, got {path}")
 
 
-def _finished_runs(source: str) -> list[Record]:
-    """Return the finished runs in a folder, or those recorded of a recipe."""
-    from pgcourse.experiments import recipes, records
+def _check_source(source: str) -> None:
+    """Raise an error if a source is no folder, no file and no recipe."""
+    from pgcourse.experiments import recipes
 
-    if not Path(source).is_dir():
+    if not Path(source).exists():
         try:
             recipes.get(source)
         except ValueError as error:
             raise ValueError(f"there is no folder {source!r}, and {error}") from None
+
+
+def _finished_runs(source: str) -> list[Record]:
+    """Return the finished runs in a folder, or those recorded of a recipe."""
+    from pgcourse.experiments import records
+
+    _check_source(source)
+    if not Path(source).is_dir():
         return records.load(source)
     found = list(records.find(source))
     if finished := [record for record in found if record.finished]:

@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parents[1]
 NAME, LABEL = "reinforce/cartpole", "reinforce/cartpole batch_size=501"
-COMMANDS = ["list", "run", "resume", "evaluate", "watch", "plot"]
+COMMANDS = ["list", "run", "resume", "evaluate", "watch", "plot", "diagnose"]
 RUN = ["run", NAME, "--seeds", 2, "--set", "batch_size=501", "--steps", 4000]
 RUN += ["--checkpoint-interval", 2000, "--n-jobs", 1]
 PAGES = sorted(
@@ -555,6 +555,45 @@ def test_it_trains_in_several_processes(tmp_path):
         for r in records.find("runs")
     ]
     assert [r.seed for r in records.find("runs")] == [0, 1]
+
+
+def test_diagnose_says_nothing_wrong_of_good_runs():
+    label = "ddpg-paper/pendulum"
+    each = [f"{label} seed {seed}: nothing wrong" for seed in range(5)]
+    assert said("diagnose", label).splitlines() == [*each, f"{label}, 5 seeds: nothing wrong"]
+
+
+def test_diagnose_names_the_symptoms_their_evidence_the_causes_and_the_section():
+    path = ROOT / "tests" / "curves" / "development" / "wrong-sign-reinforce.csv"
+    named, evidence, _, *explained = said("diagnose", path).splitlines()
+    title = "Return falls from the first step"
+    assert named == f"{path}: {title}"
+    assert re.fullmatch(
+        rf"    {title}: eval_return falls from 21\.75 to 9\.\d+ in the last third, .*", evidence
+    )
+    assert explained[0] == title
+    assert explained[1].startswith("    likely causes: the sign of the gradient")
+    assert explained[2].startswith("    check: one update")
+    assert explained[3:] == ["    read: book/curves.ipynb#return-falls-from-the-first-step"]
+
+
+def test_diagnose_compares_seeds_and_explains_each_symptom_once():
+    folder = records.COMPARISONS_DIR / "sample-efficiency" / "reinforce" / "acrobot" / "return_fn=total"
+    lines = said("diagnose", folder).splitlines()
+    label = "reinforce/acrobot return_fn=total"
+    assert sum(line.endswith(": nothing wrong") for line in lines) == 7
+    assert f"{label}, 10 seeds: Seeds disagree" in lines
+    assert lines.count("All returns equal") == 1
+
+
+def test_diagnose_says_what_it_cannot_read(runs):
+    assert error("diagnose", "no/recipe") == error("evaluate", "no/recipe")
+    _, second = records.find(runs)
+    few = "curve must have at least 8 values to be read, got 1 of eval_return and 0 of return"
+    Path("short.csv").write_text("n_steps,eval_return\n0,20\n", encoding="utf-8")
+    assert error("diagnose", "short.csv") == f"short.csv: {few}"
+    (second.folder / "curve.csv").write_text("not a curve\n", encoding="utf-8")
+    assert "is damaged" in error("diagnose", second.folder)
 
 
 def test_without_a_command_it_shows_what_there_is():

@@ -121,10 +121,10 @@ def test_sliders_describe_their_picture(cells):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_setup_cell_is_not_stale(path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    from setup_cell import setup_cell
+    from links import setup_cell
 
     first = code(load(path))[0]
-    assert first["source"] == setup_cell(), f"run: {Path(sys.executable).name} book/_ext/setup_cell.py"
+    assert first["source"] == setup_cell(), f"run: {Path(sys.executable).name} book/_ext/links.py"
     assert first["metadata"]["tags"] == ["remove-cell"]
 
 

@@ -293,7 +293,7 @@ _narrow = GaussianMLP((64, 64), initial_sigma=0.3)
 _on_robot = functools.partial(register, n_eval_episodes=5)
 _cheetah, _hopper = Task("HalfCheetah-v5"), Task("Hopper-v5")
 _on_robot("ppo/half-cheetah", _TEXT, "ppo", _cheetah, _narrow, 300_000, 30_000, config=_config)
-_config |= {"eta": 0.0003, "eta_critic": 0.0003, "gamma": 0.99, "lam": 0.95}
+_config |= {"gamma": 0.99, "lam": 0.95}
 _on_robot("ppo/hopper", _TEXT, "ppo", _hopper, _narrow, 300_000, 30_000, config=_config)
 
 _TEXT = "DQN; ε and the learning rate decay."
