@@ -8,7 +8,6 @@ a run with B is better than one with A. While the book is built, with the enviro
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from pgcourse.experiments import recipes
 from pgcourse.experiments.seeds import SeedCurves, evaluate_at_once, train_at_once
 from pgcourse.maths.statistics import iqm, probability_of_improvement
 from pgcourse.teaching import figures
+from pgcourse.teaching.button import training_box
 from pgcourse.teaching.explore import describe, slider, values_of
 from pgcourse.teaching.plots import COLORS
 
@@ -66,7 +66,8 @@ def train_button(
 
         *_, last = compare(recipe, starts, n_seeds, steps)
         return HTML(last)
-    return _box(recipe, values, starts, n_seeds, steps)
+    columns = [{name: slider(name, values[name], value) for name, value in one.items()} for one in starts]
+    return training_box(columns, lambda settings: compare(recipe, settings, n_seeds, steps))
 
 
 def compare(recipe: Recipe, settings: Sequence[Settings], n_seeds: int, steps: int) -> Iterator[str]:
@@ -78,10 +79,11 @@ def compare(recipe: Recipe, settings: Sequence[Settings], n_seeds: int, steps: i
     shown = ""
     for both in zip(*runs, strict=True):
         shown = _picture(recipe, settings, both, steps)
-        yield shown
+        yield f'<div class="laboratory">{shown}</div>'
     a, b = (evaluate_at_once(recipe, run.policy, N_EVAL_EPISODES, seed=0).mean(axis=1) for run in both)
     means = f"interquartile mean of {n_seeds} runs: A {iqm(a):.4g}, B {iqm(b):.4g}"
-    yield f"{shown}<pre>{means}\nP(B better than A) = {probability_of_improvement(b, a)}</pre>"
+    improvement = f"P(B better than A) = {probability_of_improvement(b, a)}"
+    yield f'<div class="laboratory">{shown}<pre>{means}\n{improvement}</pre></div>'
 
 
 def _picture(recipe: Recipe, settings: Sequence[Settings], both: Sequence[SeedCurves], steps: int) -> str:
@@ -99,28 +101,4 @@ def _picture(recipe: Recipe, settings: Sequence[Settings], both: Sequence[SeedCu
         ax.set(title=f"{letter}: {describe(one)}", xlabel="steps of each seed", xlim=(0, steps))
     axes[0].set_ylabel(f"training {recipe.task.metric}")
     title = f"Learning curves of {len(both[0].returns)} seeds each: " + " and ".join(map(describe, settings))
-    return f"<div>{figures.as_html(figure, title)}</div>"
-
-
-def _box(
-    recipe: Recipe, values: Mapping[str, list], starts: Sequence[Settings], n_seeds: int, steps: int
-) -> VBox:
-    import ipywidgets as w
-
-    columns = [{name: slider(name, values[name], value) for name, value in one.items()} for one in starts]
-    button, output = w.Button(description="Train"), w.HTML()
-
-    def train(_: object) -> None:
-        button.disabled = True
-        try:
-            settings = [{name: one.value for name, one in column.items()} for column in columns]
-            for output.value in compare(recipe, settings, n_seeds, steps):
-                pass
-        except (ValueError, ArithmeticError) as error:
-            output.value = f"<pre>{html.escape(str(error))}</pre>"
-        finally:
-            button.disabled = False
-
-    button.on_click(train)
-    titled = (w.VBox([w.Label(letter), *one.values()]) for letter, one in zip("AB", columns, strict=True))
-    return w.VBox([w.HBox([*titled]), button, output])
+    return figures.as_html(figure, title)
