@@ -95,10 +95,12 @@ def _picture(recipe: Recipe, settings: Sequence[Settings], both: Sequence[SeedCu
     for ax, letter, one, curves, color in zip(axes, "AB", settings, both, COLORS, strict=False):
         for returns in curves.returns:
             known = np.isfinite(returns)
-            ax.plot(curves.n_steps[known], returns[known], color=color, linewidth=0.8, alpha=0.5)
+            ax.plot(curves.n_steps[known] / 1000, returns[known], color=color, linewidth=0.8, alpha=0.5)
         known = np.isfinite(curves.returns).all(axis=0)
-        ax.plot(curves.n_steps[known], iqm(curves.returns[:, known], axis=0), color=color, linewidth=2.5)
-        ax.set(title=f"{letter}: {describe(one)}", xlabel="steps of each seed", xlim=(0, steps))
+        ax.plot(
+            curves.n_steps[known] / 1000, iqm(curves.returns[:, known], axis=0), color=color, linewidth=2.5
+        )
+        ax.set(title=f"{letter}: {describe(one)}", xlabel="thousands of steps", xlim=(0, steps / 1000))
     axes[0].set_ylabel(f"training {recipe.task.metric}")
     title = f"Learning curves of {len(both[0].returns)} seeds each: " + " and ".join(map(describe, settings))
     return figures.as_html(figure, title)
