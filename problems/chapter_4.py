@@ -1,4 +1,4 @@
-"""Problem set 4: a temperature that is learnt, streams of episodes, a reference policy, premature convergence."""
+"""Problem set 4: a learnt temperature, streams of episodes, a reference policy, premature convergence."""
 
 import numpy as np
 
@@ -26,7 +26,9 @@ def _cases_4a(rng: np.random.Generator) -> Cases:
         yield rng.normal(size=K), rng.uniform(0.6, 3), int(rng.integers(K))
 
 
-def _temperature(logits=lambda x, T: x / T, T_part=lambda mean, z_a, T: (mean - z_a) / T**2, mean=None, cold=True):
+def _temperature(
+    logits=lambda x, T: x / T, T_part=lambda mean, z_a, T: (mean - z_a) / T**2, mean=None, cold=True
+):
     def wrong(z, T, a):
         pi = softmax(z / T if cold else z)
         average = pi @ z if mean is None else mean(z)
@@ -102,9 +104,7 @@ _MISCONCEPTIONS_4B = {
         _stream(function=lambda r, gamma: reward_to_go(r[::-1], gamma)[::-1])
     ),
     "The reward of the step that is done belongs to the episode that it ends.": (
-        lambda r, done, gamma: np.where(
-            done, 0.0, stream_returns(np.where(done, 0.0, r), done, gamma)
-        )
+        lambda r, done, gamma: np.where(done, 0.0, stream_returns(np.where(done, 0.0, r), done, gamma))
     ),
 }
 
@@ -134,12 +134,16 @@ def _with_value(value):
 
 _MISCONCEPTIONS_4C = {
     "The reference is missing: this is the optimum with an entropy bonus.": (
-        lambda r, pi_0, beta: _objective(softmax(r / beta), r, pi_0, beta)
+        lambda r, pi_0, beta: np.append(
+            softmax(r / beta), r.max() + beta * np.log(np.exp((r - r.max()) / beta).sum())
+        )
     ),
     "r is multiplied by β. A large penalty should keep the policy at the reference: divide.": (
         lambda r, pi_0, beta: _objective(softmax(r * beta + np.log(pi_0)), r, pi_0, beta)
     ),
-    "β is missing in the exponent.": lambda r, pi_0, beta: _objective(softmax(r + np.log(pi_0)), r, pi_0, beta),
+    "β is missing in the exponent.": lambda r, pi_0, beta: _objective(
+        softmax(r + np.log(pi_0)), r, pi_0, beta
+    ),
     "The policy is right. Its objective is not only the expected reward: subtract the penalty.": (
         _with_value(lambda r, pi_0, beta: best_policy(r, pi_0, beta)[:-1] @ r)
     ),
@@ -157,9 +161,7 @@ _MISCONCEPTIONS_4C = {
         )
     ),
     "The probabilities do not sum to 1: divide by Z.": (
-        lambda r, pi_0, beta: np.append(
-            pi_0 * np.exp((r - r.max()) / beta), best_policy(r, pi_0, beta)[-1]
-        )
+        lambda r, pi_0, beta: np.append(pi_0 * np.exp((r - r.max()) / beta), best_policy(r, pi_0, beta)[-1])
     ),
 }
 
@@ -200,7 +202,9 @@ _MISCONCEPTIONS_4D = {
     "Only the logit of the action taken changes. The other one falls by its probability.": (
         _runs(push=lambda one, pi: one * (1 - pi))
     ),
-    "You subtract the mean reward. That is chapter 6; here the reward itself is the weight.": _runs(baseline=1.0),
+    "You subtract the mean reward. That is chapter 6; here the reward itself is the weight.": _runs(
+        baseline=1.0
+    ),
     "The reward is missing.": _runs(reward=lambda r, a: np.ones(len(a))),
     "The weight is the reward of the action that was taken, not that of the other.": (
         _runs(reward=lambda r, a: r[1 - a])
@@ -209,7 +213,9 @@ _MISCONCEPTIONS_4D = {
     "You go down the gradient.": _runs(sign=-1.0),
     "The probabilities have to be computed anew at each step.": _runs(frozen=True),
     "You look at the last action. Look at the probabilities.": _runs(ends=lambda a, r, z: a == r.argmax()),
-    "You look at action 1. The better action may be action 0.": _runs(ends=lambda a, r, z: z.argmax(axis=1) == 1),
+    "You look at action 1. The better action may be action 0.": _runs(
+        ends=lambda a, r, z: z.argmax(axis=1) == 1
+    ),
 }
 
 PROBLEMS = [
@@ -224,6 +230,6 @@ WRONG = [
     ("4A", "pi @ z - z[a]", "-z[a]", "The normalisation depends on T"),
     ("4B", "after = np.zeros(len(r)), None", "after = np.zeros(len(r)), 0.0", "The last steps belong to"),
     ("4B", "if done[t]:", "if r[t]:", "You begin a new sum at each reward"),
-    ("4C", "pi_0 * np.exp((r - highest) / beta)", "np.exp((r - highest) / beta)", ""),
+    ("4C", "pi_0 * np.exp((r - highest) / beta)", "np.exp((r - highest) / beta)", "The reference is missing"),
     ("4D", "np.eye(2)[a] - pi)", "np.eye(2)[a])", "The probabilities are missing"),
 ]
