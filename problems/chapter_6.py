@@ -1,6 +1,7 @@
 """Problem set 6: weighted means of estimates, a baseline by time step, standardised steps, variances."""
 
 import itertools
+import math
 
 import numpy as np
 
@@ -134,10 +135,8 @@ def _cases_6c(rng: np.random.Generator) -> Cases:
 
 def _binomial(function):
     def wrong(y, N):
-        from scipy.stats import binom
-
-        k = np.arange(N + 1)
-        return binom.pmf(k, N, y) @ function(k / N, y, N)
+        P = [math.comb(N, k) * y**k * (1 - y) ** (N - k) for k in range(N + 1)]
+        return P @ function(np.arange(N + 1) / N, y, N)
 
     return wrong
 
