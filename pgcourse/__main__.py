@@ -397,17 +397,10 @@ def grade(
     if to is not None:
         _check_target(to, [".csv"])
     loaded, limits, rows = grading.load(problem_set), sandbox.Limits(cpu_seconds), []
-    paths = [
-        path
-        for given in submissions
-        for path in (sorted(given.rglob("*.ipynb")) if given.is_dir() else [given])
-    ]
-    for path in paths:
+    for path in grading.find(submissions):
         report = grading.grade(loaded, path, limits)
         checkpoints.atomic_write(path.with_suffix(".txt"), f"{report}\n".encode())
-        missing = {"network", "files"} - {*report.protection} if not report.violation else set()
-        unprotected = f" (with your {' and your '.join(sorted(missing))})" if missing else ""
-        print(f"{path}: {report.points} of {report.out_of} points{unprotected}", report.violation)
+        print(f"{path}: {report.points} of {report.out_of} points{report.unprotected}", report.violation)
         rows.append([path, report.points, *(mark.points for mark in report.marks), report.violation])
     if to is not None:
         table, numbers = io.StringIO(), [problem.exercise.number for problem in loaded.problems]

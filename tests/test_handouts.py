@@ -12,7 +12,7 @@ from pgcourse.teaching import grading, handouts
 
 ROOT = Path(__file__).parents[1]
 PROBLEMS, BOOK = ROOT / "problems", ROOT / "book"
-SETS = sorted(PROBLEMS.glob("chapter_*.ipynb"))
+SETS = handouts.sets_in(PROBLEMS)
 CHAPTERS = sorted(BOOK.glob("0*.ipynb"))
 
 
@@ -76,6 +76,12 @@ def test_a_chapter_keeps_all_but_its_solutions(path):
         assert re.findall(kept, after, flags=re.M) == re.findall(kept, before, flags=re.M)
     exercises = after.split("## Exercises\n")[1].split("\n## Where we depart")[0]
     assert "assert " not in exercises
+
+
+def test_sets_are_in_the_order_of_the_chapters(tmp_path):
+    for number in (10, 9, 1):
+        (tmp_path / f"chapter_{number}.ipynb").touch()
+    assert [path.stem for path in handouts.sets_in(tmp_path)] == ["chapter_1", "chapter_9", "chapter_10"]
 
 
 def test_no_folder_of_problems(tmp_path):

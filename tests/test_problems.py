@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import textwrap
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pgcourse.teaching import grading, handouts
 from pgcourse.teaching.exercises.engine import cases_of, give_feedback
 
 ROOT = Path(__file__).parents[1]
-SETS = sorted((ROOT / "problems").glob("chapter_*.ipynb"))
+SETS = handouts.sets_in(ROOT / "problems")
 MAX_LINES = 25
 
 if not SETS:
@@ -53,6 +54,16 @@ def code(notebook):
 
 def prose(notebook):
     return "\n\n".join(grading.source(c) for c in notebook["cells"] if c["cell_type"] == "markdown")
+
+
+def changed(path, number, right, wrong):
+    """A perfect submission with a mistake in one problem."""
+    notebook = {"cells": [dict(cell) for cell in solved(path)["cells"]]}
+    [cell] = [c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") == number]
+    text = grading.source(cell)
+    assert text.count(right) == 1, f"{right!r} must stand once in {number}"
+    cell["source"] = text.replace(right, wrong)
+    return notebook
 
 
 @pytest.mark.parametrize(
@@ -110,15 +121,32 @@ def test_an_empty_submission_gets_nothing_and_is_told_so(path):
     ids=[f"{number}-{k}" for k, (_, number, *_) in enumerate(WRONG)],
 )
 def test_a_typically_wrong_submission_loses_its_points_and_is_told_why(path, number, right, wrong, sentence):
-    notebook = {"cells": [dict(cell) for cell in solved(path)["cells"]]}
-    [cell] = [c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") == number]
-    text = grading.source(cell)
-    assert text.count(right) == 1, f"{right!r} must stand once in {number}"
-    cell["source"] = text.replace(right, wrong)
-    report = grading.grade_trusted(load(path), notebook)
+    report = grading.grade_trusted(load(path), changed(path, number, right, wrong))
     marks = {mark.number: mark for mark in report.marks}
     assert report.points == 20 - marks[number].out_of, str(report)
     assert advice(marks[number].text).startswith(sentence)
+
+
+@by_set
+def test_a_perfect_submission_gets_all_points_in_a_process_of_its_own(path, tmp_path):
+    """With the default limits: all that a set needs can be sent there, read there and done in time."""
+    resource = pytest.importorskip("resource")  # not on Windows, where nothing is graded
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    report = grading.grade(load(path), path)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert report.points == 20, str(report)
+    assert report.notes == []
+    assert used.ru_utime + used.ru_stime - began.ru_utime - began.ru_stime < 20
+
+
+def test_the_page_for_lecturers_shows_what_is_said():
+    if not (page := ROOT / "book" / "teaching.md").exists():
+        pytest.skip("the book is elsewhere")
+    [path] = [path for path in SETS if path.stem == "chapter_5"]
+    report = grading.grade_trusted(load(path), changed(path, *load(path).module.WRONG[2][:3]))
+    mark = next(mark for mark in report.marks if mark.number == "5C")
+    shown = f"Problem 5C: 0 of 4 points\n{mark.text}\n"
+    assert textwrap.indent(shown, "    ") in page.read_text("utf-8"), shown
 
 
 @by_set

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import types
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ class Report(NamedTuple):
     marks: list[Mark]
     violation: str  # why it gets nothing at all, in a sentence, or ""
     notes: list[str]
-    protection: list[str]  # what the system took from the submission: "network", "files"
+    protection: list[str] | None  # what the system took from it: "network", "files"; None: it did not run
 
     @property
     def points(self) -> int:
@@ -68,6 +69,12 @@ class Report(NamedTuple):
     @property
     def out_of(self) -> int:
         return sum(mark.out_of for mark in self.marks)
+
+    @property
+    def unprotected(self) -> str:
+        """What of yours it could use, because this system does not take it from a process; or nothing."""
+        missing = [] if self.protection is None else sorted({"network", "files"} - {*self.protection})
+        return f" (with your {' and your '.join(missing)})" if missing else ""
 
     def __str__(self) -> str:
         lines = [f"{self.title}: {self.points} of {self.out_of} points", *self.notes]
@@ -155,6 +162,14 @@ def read_notebook(path: str | Path) -> dict:
 def source(cell: dict) -> str:
     """Return the text of a cell."""
     return "".join(cell["source"])
+
+
+def find(submissions: Iterable[str | Path]) -> list[Path]:
+    """Return the notebooks among files and in folders, without the copies that Jupyter keeps of them."""
+    found: list[Path] = []
+    for path in map(Path, submissions):
+        found += sorted(path.rglob("*.ipynb")) if path.is_dir() else [path]
+    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
 
 
 def grade(problem_set: ProblemSet, path: str | Path, limits: sandbox.Limits | None = None) -> Report:

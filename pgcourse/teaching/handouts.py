@@ -31,7 +31,7 @@ def write(problems: Path, chapters: Path, target: Path) -> list[Path]:
     Raises:
         ValueError: if there is no problem set, or if a set is not complete.
     """
-    sets = sorted(problems.glob("chapter_*.ipynb"))
+    sets = sets_in(problems)
     if not sets:
         raise ValueError(f"problems must be a folder with problem sets, chapter_….ipynb, got {problems}")
     written = []
@@ -51,6 +51,11 @@ def write(problems: Path, chapters: Path, target: Path) -> list[Path]:
     written.append(target / "points.md")
     written[-1].write_text(points_table(sets), "utf-8")
     return written
+
+
+def sets_in(folder: Path) -> list[Path]:
+    """Return the notebooks of all problem sets in a folder, in the order of the chapters."""
+    return sorted(folder.glob("chapter_*.ipynb"), key=lambda path: (len(path.stem), path.stem))
 
 
 def for_students(notebook: dict) -> dict:

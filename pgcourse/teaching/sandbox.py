@@ -41,6 +41,7 @@ Calls = Mapping[str, tuple[str, list[tuple[object, ...]]]]  # by number: a funct
 Results = dict[str, list[Result]]
 
 MAX_ANSWER = 20_000_000  # bytes that a submission may send back
+MAX_NOTES = 20
 LIMITS_OF = {"RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 64}
 
 
@@ -73,7 +74,7 @@ class Outcome:
     results: Results = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # on cells that fail
     violation: str = ""  # why it gets nothing, in a sentence; empty if it kept to the rules
-    protection: list[str] = field(default_factory=list)  # what the system took from it: "network", "files"
+    protection: list[str] | None = None  # what the system took from it: "network", "files"; None: not run
 
 
 def run_here(cells: Iterable[str], calls: Calls) -> Outcome:
@@ -164,9 +165,10 @@ def _decoded(answer: bytes, reason: str, calls: Calls) -> Outcome:
     try:
         for line in answer.splitlines():
             message = json.loads(line)
-            outcome.protection += message.get("protection", [])
-            outcome.notes += [str(note)[:500] for note in message.get("notes", [])]
-            outcome.violation = outcome.violation or str(message.get("violation", ""))[:500]
+            if outcome.protection is None:  # said before the submission begins
+                outcome.protection = list(map(_one_line, message["protection"]))
+            outcome.notes += map(_one_line, message.get("notes", []))
+            outcome.violation = outcome.violation or _one_line(message.get("violation", ""))
             for number, results in message.get("results", {}).items():
                 outcome.results[number] = [_result(result) for result in results]
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
@@ -179,7 +181,13 @@ def _decoded(answer: bytes, reason: str, calls: Calls) -> Outcome:
     outcome.violation = outcome.violation or reason
     if outcome.violation:
         outcome.results = {}
+    outcome.notes = outcome.notes[:MAX_NOTES]
     return outcome
+
+
+def _one_line(text: object) -> str:
+    """Return a text of a submission as one short line of letters, no commands of a terminal among them."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:300])
 
 
 # What crosses from one process to the other: numbers, and the names and texts of exceptions
