@@ -400,7 +400,8 @@ def grade(
     for path in grading.find(submissions):
         report = grading.grade(loaded, path, limits)
         checkpoints.atomic_write(path.with_suffix(".txt"), f"{report}\n".encode())
-        print(f"{path}: {report.points} of {report.out_of} points{report.unprotected}", report.violation)
+        said = f"{path}: {report.points} of {report.out_of} points{report.unprotected}"
+        print(f"{said} {report.violation}".rstrip())
         rows.append([path, report.points, *(mark.points for mark in report.marks), report.violation])
     if to is not None:
         table, numbers = io.StringIO(), [problem.exercise.number for problem in loaded.problems]

@@ -341,7 +341,8 @@ def test_the_command_writes_reports_and_a_table(problem_set, tmp_path):
     assert done.exit_code == 0, done.output
     ada, bob, wrote = done.stdout.splitlines()
     assert ada.startswith(f"{folder / 'ada.ipynb'}: 10 of 10 points")
-    assert bob == f"{folder / 'bob.ipynb'}: 0 of 10 points It ended Python before it was graded."
+    assert bob.startswith(f"{folder / 'bob.ipynb'}: 0 of 10 points")
+    assert bob.endswith(" It ended Python before it was graded.")
     assert wrote == f"Wrote {tmp_path / 'points.csv'}"
     assert (folder / "ada.txt").read_text().startswith("Two problems: 10 of 10 points\n")
     assert (tmp_path / "points.csv").read_text().splitlines() == [
