@@ -7,9 +7,9 @@ import textwrap
 from functools import cache
 from pathlib import Path
 
+import links
 import numpy as np
 import pytest
-import setup_cell
 from test_language import ALLOWED, OUR_WORDS
 
 from pgcourse.teaching import grading, handouts
@@ -183,7 +183,7 @@ def test_the_students_notebook_has_no_solution(path):
 @by_set
 def test_a_notebook_keeps_the_conventions_of_all(path):
     cells = [cell for cell in solved(path)["cells"] if cell["cell_type"] == "code"]
-    assert cells[0]["source"] == setup_cell.setup_cell()
+    assert cells[0]["source"] == links.setup_cell()
     for cell in cells:
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
