@@ -1,5 +1,5 @@
-# make book · make serve · make downloads · make slides · make lab · make test · make lint · make colab · make clean: each sets up what
-# it needs.
+# make book · make serve · make downloads · make slides · make handouts · make lab · make test · make lint · make colab · make clean:
+# each sets up what it needs.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
@@ -8,7 +8,7 @@ SITE := _build/html
 START := $(shell date +%s)
 
 .NOTPARALLEL:
-.PHONY: book serve downloads pdf slides lab test lint unit notebooks site colab clean
+.PHONY: book serve downloads pdf slides lab handouts test lint unit notebooks site colab clean
 
 # Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all. So it must when what makes
 # pages of notebooks has changed, of which it knows nothing.
@@ -39,6 +39,12 @@ slides: book
 
 lab: .venv/ready
 	$(BIN)/jupyter lab book
+
+# For lecturers: problem sets without their solutions and what marks them, and chapters without solutions. PROBLEMS may be a folder
+# of your own.
+PROBLEMS ?= problems
+handouts: .venv/ready
+	$(BIN)/python -m pgcourse.teaching.handouts $(PROBLEMS) book _build/handouts
 
 test: BUDGETS := --budgets $(START)
 test: lint unit book notebooks downloads site

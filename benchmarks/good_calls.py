@@ -36,7 +36,7 @@ from pgcourse.experiments import architectures, diagnosis, recipes, records, set
 from pgcourse.experiments import seeds as at_once
 from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td, trust_region
 from pgcourse.networks import mlp, pixels, policies, stacked, values
-from pgcourse.teaching import diagrams, exercises, explore, laboratory, live, plots, video
+from pgcourse.teaching import diagrams, exercises, explore, laboratory, live, plots, sandbox, video
 
 LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else that begins with it
     "algorithms.collect.check_rollout_length": "check of a config",
@@ -92,17 +92,23 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "networks.policies.GreedyQPolicy": "takes a network",
     "networks.stacked.": "takes networks, or their weights",
     "networks.values.TwinCritic": "takes networks",
+    "teaching.button.": "takes widgets",
     "teaching.diagrams.": "figures without arguments",
     "teaching.exercises.chapter_": "answers of exercises, called on their cases",
-    "teaching.exercises.engine.give_feedback": "takes an exercise",
+    "teaching.exercises.engine.": "takes an exercise, or a student's function",
     "teaching.exercises.measuring.": "answers of exercises, called on their cases",
     "teaching.exercises.two_simulators.": "answers of exercises, called on their cases",
     "teaching.explore.describe": "text of anything",
     "teaching.explore.slider": "``explore`` checks its arguments",
     "teaching.explore.values_of": "``explore`` calls it with its arguments",
     "teaching.figures.": "takes a figure",
+    "teaching.grading.": "takes files: tests/test_grading.py",
+    "teaching.handouts.": "takes files: tests/test_handouts.py",
     "teaching.laboratory.train_in_turns": "``laboratory`` checks its arguments",
     "teaching.live.compare": "``train_button`` checks its arguments",
+    "teaching.sandbox.main": "is the process of a submission",
+    "teaching.sandbox.Outcome": "is what a submission sends: tests/test_grading.py",
+    "teaching.sandbox.run_": "takes programs: tests/test_grading.py",
     "teaching.plots.draw_mujoco": "takes an environment",
     "teaching.plots.learning_curves": "takes bands",
     "teaching.plots.rollout": "takes steps of Pong",
@@ -877,6 +883,7 @@ def of_teaching():
     )
     yield call(plots.image, ax=_axes, pixels=PICTURES[0], vmin=0.0, vmax=1.0, then=_close)
     yield call(plots.difference_frame, ax=_axes, x=FRAMES[0], then=_close)
+    yield call(sandbox.Limits, cpu_seconds=5, function_seconds=1.0, seconds=10.0, memory=2**30)
     yield call(video.encode_mp4, frames=PICTURES, fps=30.0)
     yield call(video.show, frames=PICTURES, caption="a video", fps=30.0)
 

@@ -371,6 +371,45 @@ def _print_findings(name: str, findings: list[Finding]) -> list[Symptom]:
     return [finding.symptom for finding in findings]
 
 
+@command
+def grade(
+    problem_set: Annotated[
+        Path, typer.Argument(metavar="SET", help="A bundle, or one of the files of a set.")
+    ],
+    submissions: Annotated[list[Path], typer.Argument(help="Notebooks, or folders of them.")],
+    to: Annotated[Path | None, typer.Option(help="Also write a table (csv) of the points.")] = None,
+    cpu_seconds: Annotated[int, typer.Option(help="CPU time that a submission may take.")] = 20,
+):
+    """Grade submissions of a problem set, each in a process of its own with limits.
+
+    Each report goes to a text file beside its notebook.
+
+    \b
+    pgcourse grade problems/chapter_5.ipynb submissions
+    pgcourse grade chapter_5.zip ada.ipynb grace.ipynb --to points.csv
+    """
+    import csv
+    import io
+
+    from pgcourse.experiments import checkpoints
+    from pgcourse.teaching import grading, sandbox
+
+    if to is not None:
+        _check_target(to, [".csv"])
+    loaded, limits, rows = grading.load(problem_set), sandbox.Limits(cpu_seconds), []
+    for path in grading.find(submissions):
+        report = grading.grade(loaded, path, limits)
+        checkpoints.atomic_write(path.with_suffix(".txt"), f"{report}\n".encode())
+        said = f"{path}: {report.points} of {report.out_of} points{report.unprotected}"
+        print(f"{said} {report.violation}".rstrip())
+        rows.append([path, report.points, *(mark.points for mark in report.marks), report.violation])
+    if to is not None:
+        table, numbers = io.StringIO(), [problem.exercise.number for problem in loaded.problems]
+        csv.writer(table).writerows([["submission", "points", *numbers, "not graded because"], *rows])
+        checkpoints.atomic_write(to, table.getvalue().encode())
+        print(f"Wrote {to}")
+
+
 def _check_target(path: Path, suffixes: list[str]) -> None:
     """Raise an error, before anything is computed, if a file of this name cannot be written."""
     if path.suffix.lower() not in suffixes:
