@@ -4,9 +4,8 @@ An algorithm with N environments and S seeds has S·N environments, the first N 
 network that holds S (``networks.stacked``). What it computes row by row needs no change. What is drawn comes
 from one random stream a seed, so that each seed draws what it would draw alone.
 
-Settings are those of each seed, and ``n_steps`` counts its steps. Other numbers in the metrics of an update
-are means over all seeds, except that ``gradient_norm`` is that of all weights and ``max_weight`` the largest
-of all; ``episode_returns`` holds the episodes of all.
+Settings are those of each seed, and ``n_steps`` counts its steps. Where an update's metrics have a number,
+they then have a list with one for each seed (``per_seed``); ``episode_returns`` holds the episodes of all.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pgcourse.networks import stacked
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
+    from torch import Tensor
 
     from pgcourse.algorithms.protocols import Environment
 
@@ -117,6 +117,13 @@ def n_seeds(rng: np.random.Generator) -> int:
 def seeds_of_envs(first: np.ndarray, n_envs: int) -> list[int]:
     """Return a seed for each environment: k, k + 1, … in the block of a seed that has drawn k."""
     return [int(k) + j for k in first for j in range(n_envs // len(first))]
+
+
+def per_seed(x: np.ndarray | Tensor, n: int, of: str = "mean") -> float:
+    """Return the mean of all rows, or what the method ``of`` gives; for n > 1 seeds, a list, one each."""
+    if n == 1:
+        return getattr(x, of)().item()
+    return getattr(x.reshape(n, -1), of)(1).tolist()
 
 
 def each_seed(function: Callable[..., np.ndarray], n: int, *arrays: np.ndarray) -> np.ndarray:
