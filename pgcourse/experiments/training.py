@@ -166,7 +166,7 @@ def train_seeds(
 def _n_seeds(algorithm: Algorithm) -> int:
     from pgcourse.algorithms.seeds import n_seeds
 
-    return n_seeds(getattr(algorithm, "_rng", None))
+    return n_seeds(cast(Any, getattr(algorithm, "_rng", None)))
 
 
 class _Learners:
@@ -189,7 +189,8 @@ class _Learners:
         metrics = self.algorithm.update()
         if self.n == 1:
             return [metrics]
-        numbers, returns = metrics._asdict(), self._log.take(self.n)
+        numbers: dict[str, Any] = metrics._asdict()
+        returns = self._log.take(self.n)
         lists = {name: x for name, x in numbers.items() if isinstance(x, list)}
         replace = cast(Any, metrics)._replace
         return [
@@ -313,10 +314,9 @@ def settings_of(algorithm: Algorithm, k: int = 0) -> dict[str, object]:
     Of several seeds, that of the k-th, as if it were alone.
     """
     rng, env = getattr(algorithm, "_rng", None), getattr(algorithm, "env", None)
-    streams = getattr(rng, "streams", [rng])
-    n_envs = getattr(env, "num_envs", None)
+    streams, n_envs = getattr(rng, "streams", [rng]), getattr(env, "num_envs", None)
     settings = {"algorithm": type(algorithm).__name__, "env": getattr(getattr(env, "spec", None), "id", None)}
-    settings |= {"n_envs": n_envs // len(streams) if len(streams) > 1 else n_envs}
+    settings |= {"n_envs": n_envs and n_envs // len(streams)}
     settings |= {"seed": _as_json(streams[k].bit_generator.seed_seq.entropy) if rng else None}
     config = getattr(algorithm, "config", None)
     of_config = fields_of(config) if dataclasses.is_dataclass(config) else {}
