@@ -55,8 +55,11 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "algorithms.resumable.": "takes what state_dict returns",
     "algorithms.seeds.each_seed": "inner loop: of arrays that an algorithm made",
     "algorithms.seeds.equal_blocks": "inner loop: of arrays that an algorithm made",
+    "algorithms.seeds.join_states": "takes what state_dict returns",
     "algorithms.seeds.n_seeds": "takes a random stream",
+    "algorithms.seeds.per_seed": "inner loop: of arrays that an algorithm made",
     "algorithms.seeds.seeds_of_envs": "inner loop: of numbers that were drawn",
+    "algorithms.seeds.split_state": "takes what state_dict returns",
     "environments.classic.": "inner loop: ``ClassicVectorEnv`` checks the actions",
     "environments.markov.": "steps of what ``MDP`` computes, which has checked them",
     "environments.display.": "takes no number",
@@ -64,6 +67,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "environments.court.replay": "takes a file",
     "experiments.architectures.Table": "takes no argument",
     "experiments.architectures.algorithm_options": "takes a config",
+    "experiments.blocks.": "takes runs",
     "experiments.checkpoints.": "files: the campaign above",
     "experiments.curves.Curve": "files: the campaign above",
     "experiments.curves.mean": "inner loop: of the numbers of a curve",
@@ -84,6 +88,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "experiments.training.explain_interruption": "takes a curve",
     "experiments.training.ProgressBar": "takes a budget",
     "experiments.training.settings_of": "takes an algorithm",
+    "experiments.training.train_seeds": "files: the campaign above",
     "networks.mlp.as_tensor": "check of others' arguments",
     "networks.mlp.finite_output": "inner loop: of numbers that a network computed",
     "networks.mlp.gradient_norm": "takes parameters",
@@ -835,7 +840,7 @@ def _nothing_runs(function):
 
     @functools.wraps(function)
     def checked(**arguments):
-        with mock.patch.object(training, "_train"), mock.patch.multiple(sweeps, **_STUBS):
+        with mock.patch.object(training, "_train", return_value=[None]), mock.patch.multiple(sweeps, **_STUBS):
             try:
                 function(**arguments)
             except RuntimeError as error:
@@ -857,8 +862,8 @@ def _stopped_run():
 
 _NOT_RUN = "the campaign runs nothing"
 _STUBS = {
-    "_attempt": lambda *_, **__: _NOT_RUN,
-    "_on_cores": lambda _, runs, __: [_NOT_RUN] * len(runs),
+    "_attempt": lambda runs, *_, **__: [_NOT_RUN] * len(runs),
+    "_on_cores": lambda _, groups, __: [[_NOT_RUN] * len(runs) for runs in groups],
 }
 
 

@@ -142,7 +142,7 @@ def list_(
     pgcourse list
     pgcourse list reinforce/cartpole
     """
-    from pgcourse.experiments import recipes, records
+    from pgcourse.experiments import blocks, recipes, records, sweeps
 
     recorded = [record for record in records.find() if record.finished and not record.overrides]
     for known in [recipes.get(recipe)] if recipe else recipes.RECIPES.values():
@@ -153,6 +153,9 @@ def list_(
             result = f"interquartile mean {_interval(means)}" if len(means) > 1 else f"{means[0]:.4g}"
             print(f"    recorded: {len(means)} {'seeds' if len(means) > 1 else 'seed'}, {result}")
     if recipe:
+        why_not = blocks.obstacle(sweeps.RunSpec(recipe, 0, {}, sweeps.Budget(1, "steps"), 1), [0, 1])
+        how = f"one after the other ({why_not})" if why_not else "learn at once"
+        print(f"    several seeds, on one core: {how}")
         formatter = ctx.make_formatter()
         _write_settings(formatter, recipe)
         print(f"\n{formatter.getvalue().strip()}")

@@ -37,7 +37,7 @@ from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, mak
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
 from pgcourse.algorithms.resumable import Resumable
-from pgcourse.algorithms.seeds import Seeds, n_seeds, random_stream
+from pgcourse.algorithms.seeds import Seeds, n_seeds, per_seed, random_stream
 from pgcourse.arrays import Float
 from pgcourse.maths.returns import surrogate
 from pgcourse.networks.mlp import gradient_norm
@@ -136,13 +136,14 @@ class ActorCritic(Resumable):
         if self.config.standardize:
             A = self.critic.standardize(A, rollout)
         L = self.policy.log_prob(rollout.s[:, :-1][rollout.mask], rollout.a[rollout.mask])
-        J_hat = surrogate(L, torch.as_tensor(A[rollout.mask], dtype=L.dtype), n=len(L))  # 4
+        weights = torch.as_tensor(A[rollout.mask], dtype=L.dtype)
+        J_hat = surrogate(L, weights, n=len(L))  # 4
         gradient_step(self.optimizer, J_hat, self.eta(self.n_steps), self.policy)  # 5
 
-        reward, norm = float(rollout.r.mean()), gradient_norm(self.policy.parameters())
-        return UpdateMetrics(
-            self.n_steps, rollout.episode_returns, reward, critic_loss, J_hat.item(), norm, -L.mean().item()
-        )
+        n, returns = n_seeds(self._rng), rollout.episode_returns
+        reward, norm = per_seed(rollout.r, n), gradient_norm(self.policy.parameters(), n)
+        value = J_hat.item() if n == 1 else per_seed(weights * L, n)
+        return UpdateMetrics(self.n_steps, returns, reward, critic_loss, value, norm, per_seed(-L, n))
 
     def _reset(self) -> None:
         self._state = RolloutState(self.env, self._rng, self.n_steps)

@@ -26,7 +26,7 @@ from pgcourse.algorithms.collect import Rollout, RolloutState, check_rollout_len
 from pgcourse.algorithms.compatibility import check_actions, check_environment, check_output, repeated
 from pgcourse.algorithms.config import gradient_step, make_optimizer
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
-from pgcourse.algorithms.seeds import Seeds, each_seed, equal_blocks, random_stream
+from pgcourse.algorithms.seeds import Seeds, each_seed, equal_blocks, per_seed, random_stream
 from pgcourse.arrays import Float
 from pgcourse.maths.returns import standardize
 from pgcourse.maths.td import gae, td_error, value_loss
@@ -143,11 +143,11 @@ class Critic:
 
         Its learning rate is ``eta``, or the config's; a gradient longer than ``max_norm`` is shortened to it.
         """
-        v = self.value(s)
-        loss = value_loss(v, as_tensor("target", target, v.dtype))
+        v, n = self.value(s), n_seeds(self.value)
+        loss = value_loss(v, y := as_tensor("target", target, v.dtype))
         eta = self.config.eta_critic if eta is None else eta
         gradient_step(self.optimizer, loss, eta, self.value, max_norm=max_norm)
-        return loss.item()
+        return loss.item() if n == 1 else per_seed((v - y) ** 2 / 2, n)
 
     def state_dict(self) -> dict:
         """Return a copy of the weights, the optimiser's state and the average reward."""
@@ -219,5 +219,5 @@ class PolicyEvaluation:
     def update(self) -> EvaluationMetrics:
         """Collect a rollout and update the critic: one iteration of slide 58's or 59's loop."""
         rollout = collect_rollout(self.env, self.policy, self.config.rollout_length, self._rng, self._state)
-        loss = self.critic.update(rollout)
-        return EvaluationMetrics(self._state.n_steps, rollout.episode_returns, float(rollout.r.mean()), loss)
+        loss, reward = self.critic.update(rollout), per_seed(rollout.r, n_seeds(self.critic.value))
+        return EvaluationMetrics(self._state.n_steps, rollout.episode_returns, reward, loss)

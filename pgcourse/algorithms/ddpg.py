@@ -123,7 +123,7 @@ class DDPG(OffPolicyAlgorithm):
         self.update_actor(s)  # 5
         self.update_targets()  # 6
         self.n_gradient_steps += 1
-        return critic_loss.item(), q.mean().item()
+        return self._loss_and_q(critic_loss, q, y)
 
     @torch.no_grad()
     def next_q(self, next_s: Tensor) -> Float[Tensor, " N"]:

@@ -123,7 +123,7 @@ class DQN(OffPolicyAlgorithm):
         self.n_gradient_steps += 1
         if self.n_gradient_steps % self.target_update_interval == 0:
             polyak_update(self.target_q_network, self.q_network, tau=1.0)  # 5
-        return value_loss(q, y).item(), q.mean().item()
+        return self._loss_and_q(value_loss(q, y), q, y)
 
 
 def _exploration(config: DQNConfig) -> Schedule:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pgcourse import checks
 from pgcourse.algorithms.collect import reset, step
@@ -21,7 +22,7 @@ from pgcourse.algorithms.config import Schedule
 from pgcourse.algorithms.protocols import Environment, Network
 from pgcourse.algorithms.replay import ReplayBuffer, Transitions
 from pgcourse.algorithms.resumable import Resumable
-from pgcourse.algorithms.seeds import Seeds, n_seeds, random_stream
+from pgcourse.algorithms.seeds import Seeds, n_seeds, per_seed, random_stream
 from pgcourse.arrays import Bool, Float
 
 
@@ -125,7 +126,14 @@ class OffPolicyAlgorithm(Resumable):
         self._interrupted = False
         batch = self.replay.sample(self.config.batch_size, self._rng)  # 2
         critic_loss, q = self.learn(batch)
-        return UpdateMetrics(self.n_steps, np.array(returns), float(np.mean(rewards)), critic_loss, q)
+        reward = np.mean(rewards, axis=0).tolist()
+        return UpdateMetrics(self.n_steps, np.array(returns), reward, critic_loss, q)
+
+    def _loss_and_q(self, loss: Tensor, q: Tensor, y: Tensor) -> tuple[float, float]:
+        """Return a critic's loss and the mean of q, shape (N,) or (2, N), for the targets y, shape (N,)."""
+        n = n_seeds(self._rng)
+        own = loss.item() if n == 1 else per_seed(((q - y) ** 2 / 2).movedim(-1, 0), n)
+        return own, per_seed(q.movedim(-1, 0), n)
 
     def _reset(self) -> None:
         self._s = reset(self.env, self._rng)
@@ -146,7 +154,7 @@ class OffPolicyAlgorithm(Resumable):
             self._reset_noise(done)
         self.replay.add(s, a, r, next_s, terminated)
         self.n_steps += len(r) // n_seeds(self._rng)
-        return float(r.mean())
+        return per_seed(r, n_seeds(self._rng))
 
     def _reset_noise(self, done: Bool[np.ndarray, " n_envs"]) -> None:
         """Reset the exploration noise of environments whose episode ended."""

@@ -41,9 +41,8 @@ from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, lin
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
 from pgcourse.algorithms.protocols import Environment, PolicyWithEntropy, ValueFunction
 from pgcourse.algorithms.resumable import Resumable
-from pgcourse.algorithms.seeds import Seeds, n_seeds, random_stream
+from pgcourse.algorithms.seeds import Seeds, n_seeds, per_seed, random_stream
 from pgcourse.arrays import Float
-from pgcourse.maths.returns import surrogate
 from pgcourse.maths.td import gae
 from pgcourse.maths.trust_region import clipped_surrogate, importance_weight, is_clipped, kl_estimate
 from pgcourse.networks.mlp import gradient_norm
@@ -185,7 +184,8 @@ class PPO(Resumable):
 
     def update(self) -> UpdateMetrics:
         """One iteration of slide 61's loop, whose lines 2, 4 and 5 are repeated."""
-        length, eta, eta_critic = self.config.rollout_length, *self._rates()
+        length, beta, n = self.config.rollout_length, self.config.entropy_coefficient, n_seeds(self._rng)
+        eta, eta_critic = self._rates()
         rollout = collect_rollout(self.env, self.policy, length, self._rng, self._state)  # 1
         self.n_steps = self._state.n_steps
         batch, losses, surrogates = self._batch(rollout), [], []  # 3
@@ -193,21 +193,21 @@ class PPO(Resumable):
             for s, a, target, A, L_old in batch.minibatches(self.config.minibatch_size, self._rng):
                 losses.append(self.critic.fit(s, target, eta=eta_critic, max_norm=self.config.max_norm))  # 2
                 L, H = self.policy.log_prob_and_entropy(s, a)
-                J_hat = self.surrogate(L, L_old, A) + self.config.entropy_coefficient * H.mean()  # 4
+                terms = self.surrogate(L, L_old, A)
+                J_hat = terms.mean() + beta * H.mean()  # 4
                 gradient_step(self.optimizer, J_hat, eta, self.policy, max_norm=self.config.max_norm)  # 5
-                surrogates.append(J_hat.item())
+                surrogates.append(J_hat.item() if n == 1 else per_seed(terms + beta * H, n))
             if self.config.target_kl is not None and self._moved(batch)[0] > self.config.target_kl:
                 break
 
-        return self._metrics(rollout, batch, losses, surrogates, H.mean().item())
+        return self._metrics(rollout, batch, losses, surrogates, per_seed(H, n))
 
     def surrogate(self, L: Tensor, L_old: Tensor, A: Tensor) -> Tensor:
-        """Return Ĵ of a mini-batch without the entropy bonus, from tensors of shape (N,)."""
+        """Return what each step adds to Ĵ, without the entropy bonus: tensors of shape (N,)."""
         if self.config.surrogate == "plain":
-            return surrogate(L, A, n=len(L))
+            return A * L  # as ``returns.surrogate``
         rho = importance_weight(L, L_old)
-        clip = self.config.clip
-        return (clipped_surrogate(rho, A, clip) if self.config.surrogate == "clipped" else rho * A).mean()
+        return clipped_surrogate(rho, A, self.config.clip) if self.config.surrogate == "clipped" else rho * A
 
     def _rates(self) -> tuple[float, float]:
         """Return both learning rates at the beginning of an update; warn once if nothing will be learnt."""
@@ -237,22 +237,22 @@ class PPO(Resumable):
     @torch.no_grad()
     def _moved(self, batch: Batch) -> tuple[float, float, float]:
         """Return the estimated KL divergence, the clipped fraction and the largest weight of a rollout."""
-        L = self.policy.log_prob(batch.s, batch.a)
+        n, L = n_seeds(self._rng), self.policy.log_prob(batch.s, batch.a)
         rho = importance_weight(L, batch.L)
-        clipped = is_clipped(rho, batch.A, self.config.clip).double().mean().item()
-        return kl_estimate(L, batch.L).mean().item(), clipped, rho.max().item()
+        clipped = per_seed(is_clipped(rho, batch.A, self.config.clip).double(), n)
+        return per_seed(kl_estimate(L, batch.L), n), clipped, per_seed(rho, n, "amax")
 
     def _metrics(
         self, rollout: Rollout, batch: Batch, losses: list[float], surrogates: list[float], entropy: float
     ) -> UpdateMetrics:
-        kl, clipped_fraction, max_weight = self._moved(batch)
+        n, (kl, clipped_fraction, max_weight) = n_seeds(self._rng), self._moved(batch)
         return UpdateMetrics(
             self.n_steps,
             rollout.episode_returns,
-            float(rollout.r.mean()),
-            float(np.mean(losses)),
-            float(np.mean(surrogates)),
-            gradient_norm(self.policy.parameters()),
+            per_seed(rollout.r, n),
+            np.mean(losses, axis=0).tolist(),
+            np.mean(surrogates, axis=0).tolist(),
+            gradient_norm(self.policy.parameters(), n),
             entropy,
             kl,
             clipped_fraction,

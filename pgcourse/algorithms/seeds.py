@@ -4,17 +4,18 @@ An algorithm with N environments and S seeds has S·N environments, the first N 
 network that holds S (``networks.stacked``). What it computes row by row needs no change. What is drawn comes
 from one random stream a seed, so that each seed draws what it would draw alone.
 
-Settings are those of each seed, and ``n_steps`` counts its steps. Other numbers in the metrics of an update
-are means over all seeds, except that ``gradient_norm`` is that of all weights and ``max_weight`` the largest
-of all; ``episode_returns`` holds the episodes of all.
+Settings are those of each seed, and ``n_steps`` counts its steps. Where an update's metrics have a number,
+they then have a list with one for each seed (``per_seed``); ``episode_returns`` holds the episodes of all.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 
 from pgcourse import checks
 from pgcourse.networks import stacked
@@ -119,10 +120,60 @@ def seeds_of_envs(first: np.ndarray, n_envs: int) -> list[int]:
     return [int(k) + j for k in first for j in range(n_envs // len(first))]
 
 
+def per_seed(x: np.ndarray | torch.Tensor, n: int, of: str = "mean") -> float:
+    """Return the mean of all rows, or what the method ``of`` gives; for n > 1 seeds, a list, one each."""
+    if n == 1:
+        return getattr(x, of)().item()
+    return getattr(x.reshape(n, -1), of)(1).tolist()
+
+
 def each_seed(function: Callable[..., np.ndarray], n: int, *arrays: np.ndarray) -> np.ndarray:
     """Return a function of the block of rows of each of n seeds, block after block."""
     blocks = zip(*(np.split(x, n) for x in arrays), strict=True)
     return np.concatenate([function(*block) for block in blocks])
+
+
+def split_state(state: Any, n: int) -> list:
+    """Return the states that n seeds would have alone, copies of parts of the state of an algorithm with all.
+
+    A tensor with an axis has the seeds first (``networks.stacked``), an array has blocks of rows, the random
+    streams are a list. The rest, such as counts and learning rates, is the same for all.
+    """
+    if isinstance(state, dict):
+        parts = {
+            name: copy.deepcopy(x) if name == "rng" and n > 1 else split_state(x, n)
+            for name, x in state.items()
+        }
+        return [{name: part[k] for name, part in parts.items()} for k in range(n)]
+    if isinstance(state, np.ndarray):
+        return [part.copy() for part in np.split(state, n)]
+    if n > 1 and isinstance(state, torch.Tensor) and state.ndim:
+        return [part.clone() for part in state]
+    return [copy.deepcopy(state) for _ in range(n)]
+
+
+def join_states(states: Sequence[Any]) -> Any:
+    """Return the state of an algorithm with several seeds, of which each has one of these states.
+
+    Raises:
+        ValueError: if they differ in what must be the same for all, such as the number of steps.
+    """
+    first, n = states[0], len(states)
+    if isinstance(first, dict):
+        _same("names", [list(state) for state in states])
+        columns = {name: [state[name] for state in states] for name in first}
+        return {name: xs if name == "rng" and n > 1 else join_states(xs) for name, xs in columns.items()}
+    if isinstance(first, np.ndarray):
+        return np.concatenate(states)
+    if n > 1 and isinstance(first, torch.Tensor) and first.ndim:
+        return torch.stack(list(states))
+    _same("numbers", states)
+    return first
+
+
+def _same(what: str, values: Sequence[Any]) -> None:
+    if any(value != values[0] for value in values):
+        raise ValueError(f"states must have the same {what}, got {values!s:.80}")
 
 
 def equal_blocks(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

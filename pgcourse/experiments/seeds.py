@@ -14,6 +14,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from pgcourse import checks
 from pgcourse.arrays import Float
+from pgcourse.experiments.curves import mean
 
 if TYPE_CHECKING:
     from pgcourse.algorithms.protocols import Algorithm, Player
@@ -33,8 +34,15 @@ class EpisodeReturns(VectorWrapper):
 
     def __init__(self, env: VectorEnv):
         super().__init__(env)
-        self._sums = np.zeros(env.num_envs)
-        self._ended: list[list[float]] = [[] for _ in range(env.num_envs)]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums = np.zeros(self.num_envs)
+        self._ended: list[list[float]] = [[] for _ in range(self.num_envs)]
+
+    def reset(self, **options: Any) -> tuple[Any, dict]:
+        self._begin()
+        return self.env.reset(**options)
 
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict]:
         s, r, terminated, truncated, info = self.env.step(actions)
@@ -44,12 +52,12 @@ class EpisodeReturns(VectorWrapper):
             self._sums[k] = 0
         return s, r, terminated, truncated, info
 
-    def take(self, n_seeds: int) -> list[float]:
-        """Return the mean return of each seed's episodes since the last call, NaN where none has ended."""
+    def take(self, n_seeds: int) -> list[list[float]]:
+        """Return the returns of each seed's episodes that have ended since the last call."""
         blocks = np.split(np.arange(self.num_envs), n_seeds)
         ended = [[G for k in block for G in self._ended[k]] for block in blocks]
         self._ended = [[] for _ in range(self.num_envs)]
-        return [float(np.mean(G)) if G else np.nan for G in ended]
+        return ended
 
 
 def train_at_once(
@@ -88,7 +96,7 @@ def _rows(
                 while algorithm.n_steps < end:
                     algorithm.update()
             n_steps.append(algorithm.n_steps)
-            returns.append(log.take(n_seeds))
+            returns.append([mean(G) for G in log.take(n_seeds)])
             yield SeedCurves(np.array(n_steps, float), np.array(returns).T, algorithm.policy)
     finally:
         log.close()
