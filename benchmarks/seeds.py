@@ -3,11 +3,11 @@
 pip install stable-baselines3
 python benchmarks/seeds.py [--seconds 3]
 
-All on one thread of one process. A2C and DDPG of Stable-Baselines3 have our recipe's networks, numbers of
-environments, rollouts and mini-batches; with several seeds they run one after the other, at the speed of one.
-Ours learns with S seeds at once. Then come the environments alone, 80 of them, with random actions; and how
-the time of an update grows with the number of seeds and with the width of the networks. Each figure is the
-median of three rounds, in which all take turns.
+All on one thread of one process. A2C, PPO and DDPG of Stable-Baselines3 have our recipe's networks, numbers
+of environments, rollouts and mini-batches; with several seeds they run one after the other, at the speed of
+one. Ours learns with S seeds at once. Then come the environments alone, 80 of them, with random actions; and
+how the time of an update grows with the number of seeds and with the width of the networks. Each figure is
+the median of three rounds, in which all take turns.
 """
 
 import argparse
@@ -19,35 +19,39 @@ import numpy as np
 import report
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from stable_baselines3 import A2C
-from stable_baselines3 import DDPG as PeerDDPG
+from stable_baselines3 import A2C, DDPG, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from pgcourse.environments.classic import CLASSIC, ClassicVectorEnv
 from pgcourse.experiments import recipes
 from pgcourse.networks.mlp import single_thread
 
-RECIPES = ("actor-critic/cartpole", "actor-critic/acrobot", "actor-critic/lunar-lander", "ddpg/pendulum")
+RECIPES = (
+    "actor-critic/cartpole",
+    "actor-critic/acrobot",
+    "actor-critic/lunar-lander",
+    "ppo/cartpole",
+    "ddpg/pendulum",
+)
 N_SEEDS, N_ROUNDS, N_ENVS = (1, 10, 32), 3, 80
 WIDTHS = ((64, 64), (128, 128), (256, 256), (400, 300))
 
 
 def make_ours(recipe, n_seeds, **overrides):
-    """Return a function that trains with all seeds for a moment, and returns its steps."""
-    algorithm = recipe.build(list(range(n_seeds)), **overrides)
+    """Return a function that makes an update with all seeds, and returns its steps."""
+    algorithm = recipe.build(range(n_seeds), **overrides)
     algorithm.update()
 
     def train():
         before = algorithm.n_steps
-        for _ in range(10):
-            algorithm.update()
+        algorithm.update()
         return n_seeds * (algorithm.n_steps - before)
 
     return train
 
 
 def make_peer(recipe):
-    """Return the same of Stable-Baselines3 for one seed."""
+    """Return the same of Stable-Baselines3 for one seed, in parts so long that to begin one costs nothing."""
     settings = recipe.defaults
     layers, name = settings["hidden_sizes"], recipe.task.name
     make_env = functools.partial(gymnasium.make, name, disable_env_checker=True)  # as ours
@@ -55,13 +59,17 @@ def make_peer(recipe):
     if recipe.algorithm == "ddpg":
         options = {"batch_size": settings["batch_size"], "learning_starts": settings["learning_starts"]}
         options |= {"train_freq": 1, "gradient_steps": 1, "policy_kwargs": {"net_arch": layers}}
-        model, steps = PeerDDPG("MlpPolicy", env, device="cpu", **options), 10
+        model, steps = DDPG("MlpPolicy", env, device="cpu", **options), 200
         model.learn(settings["learning_starts"] + 1)
     else:
         layers = {"net_arch": {"pi": layers, "vf": layers}, "activation_fn": torch.nn.ReLU}
         options = {"n_steps": settings["rollout_length"], "policy_kwargs": layers}
-        model = A2C("MlpPolicy", env, device="cpu", **options)
-        steps = 10 * settings["rollout_length"] * settings["n_envs"]
+        steps = settings["rollout_length"] * settings["n_envs"]
+        if recipe.algorithm == "ppo":
+            options |= {"batch_size": settings["minibatch_size"], "n_epochs": settings["n_epochs"]}
+            model, steps = PPO("MlpPolicy", env, device="cpu", **options), 10 * steps
+        else:
+            model, steps = A2C("MlpPolicy", env, device="cpu", **options), 50 * steps
 
     def train():
         before = model.num_timesteps
