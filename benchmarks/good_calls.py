@@ -840,7 +840,8 @@ def _nothing_runs(function):
 
     @functools.wraps(function)
     def checked(**arguments):
-        with mock.patch.object(training, "_train", return_value=[None]), mock.patch.multiple(sweeps, **_STUBS):
+        no_training = mock.patch.object(training, "_train", return_value=[None])
+        with no_training, mock.patch.multiple(sweeps, **_STUBS):
             try:
                 function(**arguments)
             except RuntimeError as error:

@@ -38,7 +38,7 @@ EvalInterval = Annotated[
     int | None, typer.Option(help="Steps between two evaluations; at every checkpoint, unless given.")
 ]
 EvalEpisodes = Annotated[int | None, typer.Option("--eval-episodes", help="Episodes in an evaluation.")]
-Jobs = Annotated[int | None, typer.Option(help="Parallel runs; one for each core, unless given.")]
+Jobs = Annotated[int | None, typer.Option(help="Parallel runs or blocks; one for each core, unless given.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers do the runs.")]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the most probable action.")]
 
@@ -184,6 +184,8 @@ def run(
     scheduler: Scheduler = None,
 ):
     """Run a recipe over seeds and settings, in parallel, and continue stopped runs.
+
+    Where its seeds can learn at once (pgcourse list RECIPE says so), they do, in blocks.
 
     After the name of a recipe, --help also lists its settings.
 

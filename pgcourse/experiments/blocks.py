@@ -47,17 +47,15 @@ def plan(runs: Runs, n_jobs: int) -> list[list[Path]]:
     groups: list[list[Path]] = []
     new = []
     for alike in _alike(runs):
-        begun = {seed: block for seed, folder in alike.items() if (block := begun_with(folder))}
-        for block in {tuple(block): block for block in begun.values() if len(block) > 1}.values():
-            members = [seed for seed in block if begun.get(seed, block) == block and seed in alike]
+        begun = {seed: block for seed, folder in alike.items() if (block := _begun_with(folder))}
+        for block in {tuple(block): block for block in begun.values()}.values():
+            members = [seed for seed in block if seed in alike and begun.get(seed, block) == block]
             if members == block:
                 groups.append([alike.pop(seed) for seed in block])
-            else:
-                left = [alike.pop(seed) for seed in members if seed in begun]
+            elif left := [alike.pop(seed) for seed in members if checkpoints.latest(alike[seed])]:
                 others = ", ".join(str(seed) for seed in block if seed not in members)
                 warnings.warn(f"{_names(left)} alone, without seed {others} of their block", stacklevel=4)
                 groups += [[folder] for folder in left]
-        groups += [[alike.pop(seed)] for seed in begun if seed in alike]
         new += [alike] if alike else []
     for alike in new:
         n_parts = min(len(alike), -(-n_jobs // len(new)))
@@ -69,13 +67,13 @@ def plan(runs: Runs, n_jobs: int) -> list[list[Path]]:
     return sorted(groups, key=lambda group: order[group[0]])
 
 
-def begun_with(folder: Path) -> list[int]:
-    """Return the seeds of a run's last session, its own or those of a block; none if it has no checkpoint."""
-    if checkpoints.latest(folder) is None:
+def _begun_with(folder: Path) -> list[int]:
+    """Return the seeds of a run's last session, its own or those of a block; none if it has not begun."""
+    if not (folder / "run.json").exists():
         return []
     record = Record(folder)
-    block = [session.get("block", []) for session in record.metadata["sessions"]][-1:]
-    return block[0] if block and record.seed in block[0] else [record.seed]
+    blocks = [session.get("block", [record.seed]) for session in record.metadata["sessions"]]
+    return blocks[-1] if blocks else []
 
 
 def check(folders: Sequence[Path], seeds: Sequence[int]) -> None:
@@ -83,7 +81,7 @@ def check(folders: Sequence[Path], seeds: Sequence[int]) -> None:
     for folder, seed in zip(folders, seeds, strict=True):
         if Record(folder).finished:
             raise ValueError(f"seed {seed} has finished")
-        if begun_with(folder) not in ([], list(seeds)):
+        if checkpoints.latest(folder) and _begun_with(folder) != list(seeds):
             raise ValueError(f"seed {seed} has gone on without the others")
 
 

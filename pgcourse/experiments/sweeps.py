@@ -1,6 +1,7 @@
 """Recorded runs of recipes, over seeds and settings, in parallel. Runs that were stopped are continued.
 
 Each run has a folder of its own, where one process works at a time. After a kill the same call does the rest.
+Where seeds can learn at once, they do, in blocks, and each has its own record all the same (``blocks``).
 """
 
 from __future__ import annotations
@@ -82,8 +83,10 @@ def run(
         n_eval_episodes: fresh episodes in an evaluation, at least 1; if None, the recipe's number during
             training and 100 at the end.
         folder: root of the runs; on a cluster, one that all its machines share.
-        n_jobs: parallel runs, at least 1, each on one thread; as many as there are cores if None.
-        scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers do the runs.
+        n_jobs: parallel runs, or blocks of seeds that learn at once, at least 1, each on one thread; as many
+            as there are cores if None.
+        scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers do the runs, one
+            by one.
         progress: whether to show a bar with the mean training return and the time left.
 
     Raises:

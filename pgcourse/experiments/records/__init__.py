@@ -2,7 +2,8 @@
 
 A run is a folder. ``run.json`` holds recipe, seed, settings, budget, versions, machine and result,
 ``curve.csv`` the learning curve. A finished run has ``policy.safetensors`` (half precision), and perhaps
-policies saved during training; an unfinished one has checkpoints. The book's runs lie beside this file.
+policies saved during training; an unfinished one has checkpoints. A session that had several seeds learn at
+once names them as its ``block``. The book's runs lie beside this file.
 
 Digests tell a file that was damaged from what was recorded: ``run.json`` holds its own and the curve's,
 weights hold theirs. Records of earlier versions have none.
