@@ -182,7 +182,7 @@ class ClassicVectorEnv(VectorEnv):
         checks.one_of(CLASSIC, name=name)
         n_envs = checks.count(1, MAX_ENVS, n_envs=n_envs)
         single = gymnasium.make(name, disable_env_checker=True)
-        self.num_envs, self.render_mode, self.spec = n_envs, None, single.spec
+        self.num_envs, self.render_mode = n_envs, None
         self.metadata = dict(single.metadata) | {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space, self.single_action_space = (
             single.observation_space,

@@ -7,7 +7,6 @@ the sessions in ``run.json`` name the block, and an interrupted one is continued
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -99,6 +98,6 @@ def _alike(runs: Runs) -> Iterator[dict[int, Path]]:
     """Yield the runs that differ by their seed only, and lie side by side, in order of their seeds."""
     groups: dict[str, dict[int, Path]] = {}
     for folder, spec in sorted(runs.items(), key=lambda run: run[1].seed):
-        key = json.dumps([str(folder.parent), *spec._replace(seed=0)])
+        key = str((folder.parent, spec._replace(seed=0)))
         groups.setdefault(key, {})[int(spec.seed)] = folder
     yield from groups.values()
