@@ -151,6 +151,7 @@ def test_it_is_a_vector_environment(name):
     for space in ("single_observation_space", "observation_space", "single_action_space", "action_space"):
         assert getattr(ours, space) == getattr(theirs, space)
     assert ours.metadata == theirs.metadata
+    assert ours.spec == theirs.spec  # a checkpoint says in which environment it was
     assert ours.num_envs == 4
     s, _ = ours.reset(seed=0)
     ours.action_space.seed(0)
