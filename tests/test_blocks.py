@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from pgcourse.algorithms.actor_critic import ActorCritic
 from pgcourse.algorithms.seeds import join_states, split_state
 from pgcourse.experiments import blocks, checkpoints, recipes, records, sweeps, training
 from pgcourse.experiments.training import Budget
@@ -328,6 +329,20 @@ def test_every_core_has_a_block_and_what_cannot_learn_at_once_runs_alone(tmp_pat
 def test_what_cannot_learn_at_once_says_why(name, settings, unit, message):
     spec = sweeps.RunSpec(name, 0, settings, Budget(9, unit), 100)
     assert re.match(message, blocks.obstacle(spec, [0, 1]))
+
+
+def test_an_algorithm_without_the_seed_axis_runs_seed_by_seed(tmp_path, monkeypatch):
+    """It would take a list of seeds for one seed."""
+
+    class Mine(ActorCritic):
+        def __init__(self, *args, seed, **kwargs):
+            super().__init__(*args, seed=seed, **kwargs)
+            self._rng = np.random.default_rng(seed)
+
+    monkeypatch.setattr("pgcourse.algorithms.actor_critic.ActorCritic", Mine)
+    spec = sweeps.RunSpec(NAME, 0, SETTINGS, Budget(9, "steps"), 100)
+    assert blocks.obstacle(spec, [0, 1]) == "Mine must draw from one random stream a seed, got 1"
+    assert [named_blocks(record) for record in sweeps.run(NAME, folder=tmp_path, **CALL)] == [[None]] * 3
 
 
 def test_training_of_several_seeds_needs_a_folder_and_an_evaluation_each(tmp_path):

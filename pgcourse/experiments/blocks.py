@@ -25,15 +25,20 @@ if TYPE_CHECKING:
 
 def obstacle(spec: RunSpec, seeds: Sequence[int]) -> str | None:
     """Return why these seeds cannot learn at once, and are run one after the other; None if they can."""
+    from pgcourse.algorithms.seeds import n_seeds
+
     recipe = recipes.get(spec.recipe)
     if spec.budget.unit != "steps":
         return f"budget must be in steps, which all seeds take together, got {spec.budget}"
     if not recipe.task.is_classic:
         return f"environments must be of classic control, which step together, got {recipe.task.name}"
     try:
-        recipe.build(seeds, **spec.overrides).env.close()
-    except ValueError as error:
+        algorithm = recipe.build(seeds, **spec.overrides)
+    except (ValueError, TypeError) as error:
         return str(error)
+    algorithm.env.close()
+    if (n := n_seeds(getattr(algorithm, "_rng", None))) != len(seeds):
+        return f"{type(algorithm).__name__} must draw from one random stream a seed, got {n}"
     return None
 
 
