@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
@@ -37,7 +37,8 @@ def obstacle(spec: RunSpec, seeds: Sequence[int]) -> str | None:
     except (ValueError, TypeError) as error:
         return str(error)
     algorithm.env.close()
-    if (n := n_seeds(getattr(algorithm, "_rng", None))) != len(seeds):
+    rng = cast("np.random.Generator", getattr(algorithm, "_rng", None))
+    if (n := n_seeds(rng)) != len(seeds):
         return f"{type(algorithm).__name__} must draw from one random stream a seed, got {n}"
     return None
 
