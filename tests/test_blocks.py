@@ -266,7 +266,7 @@ def test_a_worker_killed_is_continued_by_the_same_call(tmp_path):
     )
     try:
         end = time.monotonic() + 120
-        while len(list(tmp_path.rglob("run.json"))) < 4 or not list(tmp_path.rglob("*.pt")):
+        while len(list(tmp_path.rglob("training.json"))) < 4 or not list(tmp_path.rglob("*.pt")):
             assert time.monotonic() < end  # a block that has not begun is made anew
             assert process.poll() is None
             time.sleep(0.003)
