@@ -366,7 +366,7 @@ def _commit() -> str | None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's
 
     def git(*arguments: str) -> str:
-        # Without a lock: a run that is killed meanwhile would leave it behind, and git would refuse to commit.
+        # Without a lock, which a run that is killed meanwhile would leave behind
         command = ["git", "--no-optional-locks", "-C", str(package), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
 
