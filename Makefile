@@ -67,7 +67,8 @@ notebooks: book
 	  --nbval --nbval-sanitize-with tests/sanitize.cfg _build/student
 
 site: downloads
-	$(BIN)/pytest --changed $(BUDGETS) -n 2 --dist loadgroup tests/test_site.py tests/test_downloads.py
+	$(BIN)/pytest --changed -n 2 tests/test_downloads.py
+	$(BIN)/pytest --changed $(BUDGETS) -n 2 --dist loadgroup tests/test_site.py
 
 # Every chapter, with what Colab has.
 colab: _build/colab/ready
