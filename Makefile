@@ -1,5 +1,5 @@
-# make book · make serve · make downloads · make slides · make lab · make test · make lint · make colab · make clean: each sets up what
-# it needs.
+# make book · make serve · make downloads · make slides · make handouts · make lab · make test · make lint · make colab · make clean:
+# each sets up what it needs.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
@@ -8,7 +8,7 @@ SITE := _build/html
 START := $(shell date +%s)
 
 .NOTPARALLEL:
-.PHONY: book serve downloads pdf slides lab test lint unit notebooks site colab clean
+.PHONY: book serve downloads pdf slides lab handouts test lint unit notebooks site colab clean
 
 # Sphinx does not repeat the warnings of pages that it has read: after a failure it must read them all. So it must when what makes
 # pages of notebooks has changed, of which it knows nothing.
@@ -40,6 +40,12 @@ slides: book
 lab: .venv/ready
 	$(BIN)/jupyter lab book
 
+# For lecturers: problem sets without their solutions and what marks them, and chapters without solutions. PROBLEMS may be a folder
+# of your own.
+PROBLEMS ?= problems
+handouts: .venv/ready
+	$(BIN)/python -m pgcourse.teaching.handouts $(PROBLEMS) book _build/handouts
+
 test: BUDGETS := --budgets $(START)
 test: lint unit book notebooks downloads site
 
@@ -61,7 +67,8 @@ notebooks: book
 	  --nbval --nbval-sanitize-with tests/sanitize.cfg _build/student
 
 site: downloads
-	$(BIN)/pytest --changed $(BUDGETS) -n 2 --dist loadgroup tests/test_site.py tests/test_downloads.py
+	$(BIN)/pytest --changed -n 2 tests/test_downloads.py
+	$(BIN)/pytest --changed $(BUDGETS) -n 2 --dist loadgroup tests/test_site.py
 
 # Every chapter, with what Colab has.
 colab: _build/colab/ready

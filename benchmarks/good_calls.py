@@ -30,13 +30,16 @@ from pgcourse.algorithms import (
     reinforce,
     replay,
 )
-from pgcourse.environments import court, lqr, markov, mdp, pong, tasks, worlds
+from pgcourse.algorithms import seeds as several
+from pgcourse.environments import classic, court, lqr, markov, mdp, pong, tasks, worlds
 from pgcourse.experiments import architectures, diagnosis, recipes, records, settings, sweeps, training
+from pgcourse.experiments import seeds as at_once
 from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td, trust_region
-from pgcourse.networks import mlp, pixels, policies, values
-from pgcourse.teaching import diagrams, exercises, explore, laboratory, plots, video
+from pgcourse.networks import mlp, pixels, policies, stacked, values
+from pgcourse.teaching import diagrams, exercises, explore, laboratory, live, plots, sandbox, video
 
 LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else that begins with it
+    "algorithms.collect.check_rollout_length": "check of a config",
     "algorithms.collect.reset": "takes an environment",
     "algorithms.collect.step": "inner loop: an algorithm checks its policy's actions when it is built",
     "algorithms.collect.never_ends": "text of an error",
@@ -50,12 +53,21 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "algorithms.critics.check_standardize": "check of a config",
     "algorithms.off_policy.OffPolicy": "is DQN or DDPG",
     "algorithms.resumable.": "takes what state_dict returns",
+    "algorithms.seeds.each_seed": "inner loop: of arrays that an algorithm made",
+    "algorithms.seeds.equal_blocks": "inner loop: of arrays that an algorithm made",
+    "algorithms.seeds.join_states": "takes what state_dict returns",
+    "algorithms.seeds.n_seeds": "takes a random stream",
+    "algorithms.seeds.per_seed": "inner loop: of arrays that an algorithm made",
+    "algorithms.seeds.seeds_of_envs": "inner loop: of numbers that were drawn",
+    "algorithms.seeds.split_state": "takes what state_dict returns",
+    "environments.classic.": "inner loop: ``ClassicVectorEnv`` checks the actions",
     "environments.markov.": "steps of what ``MDP`` computes, which has checked them",
     "environments.display.": "takes no number",
     "environments.tasks.ControlSuiteTask": "the suite checks its own names",
     "environments.court.replay": "takes a file",
     "experiments.architectures.Table": "takes no argument",
     "experiments.architectures.algorithm_options": "takes a config",
+    "experiments.blocks.": "takes runs",
     "experiments.checkpoints.": "files: the campaign above",
     "experiments.curves.Curve": "files: the campaign above",
     "experiments.curves.mean": "inner loop: of the numbers of a curve",
@@ -68,6 +80,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "experiments.records.provenance": "takes no argument",
     "experiments.records.resume_command": "takes a folder",
     "experiments.records.write": "files: the campaign above",
+    "experiments.seeds.EpisodeReturns": "takes an environment",
     "experiments.settings.as_json": "takes a config's value",
     "experiments.settings.fields_of": "takes a config",
     "experiments.settings.format_value": "text of anything",
@@ -75,21 +88,33 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "experiments.training.explain_interruption": "takes a curve",
     "experiments.training.ProgressBar": "takes a budget",
     "experiments.training.settings_of": "takes an algorithm",
+    "experiments.training.train_seeds": "files: the campaign above",
     "networks.mlp.as_tensor": "check of others' arguments",
     "networks.mlp.finite_output": "inner loop: of numbers that a network computed",
     "networks.mlp.gradient_norm": "takes parameters",
     "networks.mlp.is_integral": "takes a tensor",
     "networks.mlp.single_thread": "takes no argument",
     "networks.policies.GreedyQPolicy": "takes a network",
+    "networks.stacked.": "takes networks, or their weights",
     "networks.values.TwinCritic": "takes networks",
+    "teaching.button.": "takes widgets",
     "teaching.diagrams.": "figures without arguments",
     "teaching.exercises.chapter_": "answers of exercises, called on their cases",
-    "teaching.exercises.engine.give_feedback": "takes an exercise",
+    "teaching.exercises.engine.": "takes an exercise, or a student's function",
     "teaching.exercises.measuring.": "answers of exercises, called on their cases",
     "teaching.exercises.ppo.": "answers of exercises, called on their cases",
     "teaching.exercises.two_simulators.": "answers of exercises, called on their cases",
+    "teaching.explore.describe": "text of anything",
+    "teaching.explore.slider": "``explore`` checks its arguments",
+    "teaching.explore.values_of": "``explore`` calls it with its arguments",
     "teaching.figures.": "takes a figure",
+    "teaching.grading.": "takes files: tests/test_grading.py",
+    "teaching.handouts.": "takes files: tests/test_handouts.py",
     "teaching.laboratory.train_in_turns": "``laboratory`` checks its arguments",
+    "teaching.live.compare": "``train_button`` checks its arguments",
+    "teaching.sandbox.main": "is the process of a submission",
+    "teaching.sandbox.Outcome": "is what a submission sends: tests/test_grading.py",
+    "teaching.sandbox.run_": "takes programs: tests/test_grading.py",
     "teaching.plots.draw_mujoco": "takes an environment",
     "teaching.plots.learning_curves": "takes bands",
     "teaching.plots.rollout": "takes steps of Pong",
@@ -356,6 +381,14 @@ def of_environments():
         then=lambda step: step[0],
     )
     yield call(_rules, label="environments.court.Rules", ball=2, lag=1, paddle=12, angles=-1, rest=4)
+    yield call(classic.ClassicVectorEnv, name="CartPole-v1", n_envs=2)
+    of_classic = {"on": lambda: classic.ClassicVectorEnv("CartPole-v1", 2), "then": lambda begun: begun[0]}
+    yield call(classic.ClassicVectorEnv.reset, seed=[3, None], **of_classic)
+    for name, actions in {"CartPole-v1": np.array([0, 1]), "Pendulum-v1": np.array([[0.5], [-2]])}.items():
+        make = functools.partial(classic.ClassicVectorEnv, name, 2)
+        yield call(
+            classic.ClassicVectorEnv.step, on=_begun(make), actions=actions, then=lambda step: step[:2]
+        )
     yield call(tasks.Task, name="CartPole-v1")
     cartpole = tasks.Task("CartPole-v1")
     yield call(tasks.Task.make_vector_env, on=lambda: cartpole, n_envs=2)
@@ -567,6 +600,7 @@ def of_algorithms():
         action_shape=(1,),
         state_dtype="float32",
         action_dtype="float32",
+        n_seeds=2,
         then=lambda buffer: buffer.stored(),
     )
     transitions = {
@@ -587,24 +621,27 @@ def of_algorithms():
         "env": a_cartpole,
         "policy": a_policy,
         "value": lambda: values.ValueNetwork(4, (4,)),
-        "seed": 0,
+        "seed": [0],  # or a number
     }
+    yield call(several.RandomStreams, seeds=[0, 1], also=("seed",), then=lambda made: made.integers(9))
+    yield call(several.distinct, seed=[0, 1])
+    yield call(several.random_stream, seed=[0], env=a_cartpole, then=lambda made: made.random(4))
     yield call(critics.PolicyEvaluation, **learner)
     yield call(actor_critic.ActorCritic, **learner)
     yield call(ppo.PPO, **learner)
-    yield call(reinforce.Reinforce, env=a_cartpole, policy=a_policy, max_episode_length=600, seed=0)
+    yield call(reinforce.Reinforce, env=a_cartpole, policy=a_policy, max_episode_length=600, seed=[0])
     small = {"capacity": 100, "batch_size": 5, "learning_starts": 5}
     yield call(
         dqn.DQN,
         env=a_cartpole,
         q_network=_q_network,
         config=lambda: dqn.DQNConfig(**small),
-        seed=0,
+        seed=[0],
     )
     of_pendulum = {
         "env": a_pendulum,
         "policy": _actor,
-        "seed": 0,
+        "seed": [0],
     }
     yield call(ddpg.DDPG, critic=_critic, config=lambda: ddpg.DDPGConfig(**small), **of_pendulum)
     yield call(
@@ -753,9 +790,13 @@ def of_experiments():
     }
     yield call(recipes.Recipe.settings, on=lambda: cartpole, **changed)
     yield call(
-        recipes.Recipe.build, on=lambda: cartpole, seed=0, **changed, then=lambda made: made.config.eta
+        recipes.Recipe.build, on=lambda: cartpole, seed=[0], **changed, then=lambda made: made.config.eta
     )
     yield call(recipes.Recipe.evaluate, on=lambda: cartpole, policy=a_policy, n_episodes=2, seed=0)
+    learner = {"recipe": lambda: recipes.get("actor-critic/cartpole"), "also": ("seed",)}
+    budget = {"steps": 1000, "n_rows": 2}
+    yield call(at_once.train_at_once, seeds=[0, 1], eta=0.1, **budget, **learner, then=_close)
+    yield call(at_once.evaluate_at_once, policy=_two_policies, n_episodes=2, seed=0, **learner)
     yield call(records.Record.verify, on=lambda: OLD_RUN, n_episodes=2, seed=0, slow=MANY_GAMES)
     yield call(records.Record.policy, on=lambda: OLD_RUN, n_steps=None)
     yield call(records.load, name="reinforce/cartpole")
@@ -779,6 +820,10 @@ def of_experiments():
     )
 
 
+def _two_policies():
+    return stacked.stack([a_policy(), a_policy()])
+
+
 def _forget(recipe):
     del recipes.RECIPES[recipe.name]
 
@@ -796,7 +841,8 @@ def _nothing_runs(function):
 
     @functools.wraps(function)
     def checked(**arguments):
-        with mock.patch.object(training, "_train"), mock.patch.multiple(sweeps, **_STUBS):
+        no_training = mock.patch.object(training, "_train", return_value=[None])
+        with no_training, mock.patch.multiple(sweeps, **_STUBS):
             try:
                 function(**arguments)
             except RuntimeError as error:
@@ -818,8 +864,8 @@ def _stopped_run():
 
 _NOT_RUN = "the campaign runs nothing"
 _STUBS = {
-    "_attempt": lambda *_, **__: _NOT_RUN,
-    "_on_cores": lambda _, runs, __: [_NOT_RUN] * len(runs),
+    "_attempt": lambda runs, *_, **__: [_NOT_RUN] * len(runs),
+    "_on_cores": lambda _, groups, __: [[_NOT_RUN] * len(runs) for runs in groups],
 }
 
 
@@ -828,6 +874,8 @@ def of_teaching():
     yield call(exercises.check, number="4.4", function=lambda: returns.reward_to_go)
     yield call(_explore, label="teaching.explore.explore", eta=(0.1, 1.0), then=_close)
     yield call(laboratory.laboratory, steps=1000)
+    of_button = {"n_seeds": 2, "steps": 1000, "eta": (0.1, 1.0)}
+    yield call(_train_button, label="teaching.live.train_button", **of_button, also=("seed",), then=_close)
     yield call(plots.scatter_classes, ax=_axes, x=X, target=LABELS, names=lambda: ("no", "yes"), then=_close)
     yield call(plots.decision_regions, ax=_axes, predict=lambda: _prediction, n=5, then=_close)
     yield call(
@@ -842,6 +890,7 @@ def of_teaching():
     )
     yield call(plots.image, ax=_axes, pixels=PICTURES[0], vmin=0.0, vmax=1.0, then=_close)
     yield call(plots.difference_frame, ax=_axes, x=FRAMES[0], then=_close)
+    yield call(sandbox.Limits, cpu_seconds=5, function_seconds=1.0, seconds=10.0, memory=2**30)
     yield call(video.encode_mp4, frames=PICTURES, fps=30.0)
     yield call(video.show, frames=PICTURES, caption="a video", fps=30.0)
 
@@ -863,6 +912,10 @@ def _close(_):
 def _explore(eta):
     with contextlib.redirect_stdout(io.StringIO()):  # where IPython shows the figure
         return explore.explore(_draw, eta=eta)
+
+
+def _train_button(**options):
+    return live.train_button("actor-critic/cartpole", **options)
 
 
 def _draw(eta):

@@ -47,8 +47,7 @@ class Simulator:
     """An environment whose state can be saved and restored. It has no time limit."""
 
     def __init__(self, task):
-        self.envs = task.make_vector_env(1)
-        [env] = self.envs.envs
+        env = task.make_env()
         self.env, space = env.unwrapped, env.action_space
         self.action_bias, self.action_scale = (space.high + space.low) / 2, (space.high - space.low) / 2
         self.max_steps = (env.spec and env.spec.max_episode_steps) or 1000  # the suite's tasks have no entry

@@ -38,7 +38,7 @@ EvalInterval = Annotated[
     int | None, typer.Option(help="Steps between two evaluations; at every checkpoint, unless given.")
 ]
 EvalEpisodes = Annotated[int | None, typer.Option("--eval-episodes", help="Episodes in an evaluation.")]
-Jobs = Annotated[int | None, typer.Option(help="Parallel runs; one for each core, unless given.")]
+Jobs = Annotated[int | None, typer.Option(help="Parallel runs or blocks; one for each core, unless given.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers do the runs.")]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the most probable action.")]
 
@@ -142,7 +142,7 @@ def list_(
     pgcourse list
     pgcourse list reinforce/cartpole
     """
-    from pgcourse.experiments import recipes, records
+    from pgcourse.experiments import blocks, recipes, records, sweeps
 
     recorded = [record for record in records.find() if record.finished and not record.overrides]
     for known in [recipes.get(recipe)] if recipe else recipes.RECIPES.values():
@@ -153,6 +153,9 @@ def list_(
             result = f"interquartile mean {_interval(means)}" if len(means) > 1 else f"{means[0]:.4g}"
             print(f"    recorded: {len(means)} {'seeds' if len(means) > 1 else 'seed'}, {result}")
     if recipe:
+        why_not = blocks.obstacle(sweeps.RunSpec(recipe, 0, {}, sweeps.Budget(1, "steps"), 1), [0, 1])
+        how = f"one after the other ({why_not})" if why_not else "learn at once"
+        print(f"    several seeds, on one core: {how}")
         formatter = ctx.make_formatter()
         _write_settings(formatter, recipe)
         print(f"\n{formatter.getvalue().strip()}")
@@ -181,6 +184,8 @@ def run(
     scheduler: Scheduler = None,
 ):
     """Run a recipe over seeds and settings, in parallel, and continue stopped runs.
+
+    Where its seeds can learn at once (pgcourse list RECIPE says so), they do, in blocks.
 
     After the name of a recipe, --help also lists its settings.
 
@@ -369,6 +374,45 @@ def _print_findings(name: str, findings: list[Finding]) -> list[Symptom]:
     for symptom, evidence in findings:
         print(f"    {'note, ' if symptom.is_note else ''}{symptom.title}: {evidence}")
     return [finding.symptom for finding in findings]
+
+
+@command
+def grade(
+    problem_set: Annotated[
+        Path, typer.Argument(metavar="SET", help="A bundle, or one of the files of a set.")
+    ],
+    submissions: Annotated[list[Path], typer.Argument(help="Notebooks, or folders of them.")],
+    to: Annotated[Path | None, typer.Option(help="Also write a table (csv) of the points.")] = None,
+    cpu_seconds: Annotated[int, typer.Option(help="CPU time that a submission may take.")] = 20,
+):
+    """Grade submissions of a problem set, each in a process of its own with limits.
+
+    Each report goes to a text file beside its notebook.
+
+    \b
+    pgcourse grade problems/chapter_5.ipynb submissions
+    pgcourse grade chapter_5.zip ada.ipynb grace.ipynb --to points.csv
+    """
+    import csv
+    import io
+
+    from pgcourse.experiments import checkpoints
+    from pgcourse.teaching import grading, sandbox
+
+    if to is not None:
+        _check_target(to, [".csv"])
+    loaded, limits, rows = grading.load(problem_set), sandbox.Limits(cpu_seconds), []
+    for path in grading.find(submissions):
+        report = grading.grade(loaded, path, limits)
+        checkpoints.atomic_write(path.with_suffix(".txt"), f"{report}\n".encode())
+        said = f"{path}: {report.points} of {report.out_of} points{report.unprotected}"
+        print(f"{said} {report.violation}".rstrip())
+        rows.append([path, report.points, *(mark.points for mark in report.marks), report.violation])
+    if to is not None:
+        table, numbers = io.StringIO(), [problem.exercise.number for problem in loaded.problems]
+        csv.writer(table).writerows([["submission", "points", *numbers, "not graded because"], *rows])
+        checkpoints.atomic_write(to, table.getvalue().encode())
+        print(f"Wrote {to}")
 
 
 def _check_target(path: Path, suffixes: list[str]) -> None:

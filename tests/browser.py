@@ -1,10 +1,15 @@
-"""Find a Chromium that starts; where there is none, bring one."""
+"""Find a Chromium that starts; where there is none, bring one. Serve a folder to it."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
 PLACES = [
@@ -66,3 +71,17 @@ def succeeds(*command: str) -> bool:
         return subprocess.run(command, stdout=subprocess.DEVNULL, timeout=600).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder, and give its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()

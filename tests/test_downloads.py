@@ -9,16 +9,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from threading import Thread
 from xml.etree import ElementTree
 
 import nbformat
 import pytest
-from browser import find
+from browser import find, served
 from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
 from pypdf import PdfReader
@@ -169,20 +166,8 @@ def test_the_pdfs_outline_has_each_heading_once():
 
 @pytest.fixture(scope="module")
 def browser():
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with (
-        ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE)) as server,
-        sync_playwright() as playwright,
-    ):
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield (
-            playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"]),
-            f"http://127.0.0.1:{server.server_port}/",
-        )
-        server.shutdown()
+    with served(SITE) as site, sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"]), site
 
 
 # What sticks out of a slide of 1180 × 720, and formulas that are not typeset.

@@ -167,7 +167,7 @@ class TestBaked:
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({}, "grid must name at least one parameter of draw, got none"),
+        ({}, "grid must name at least one parameter, got none"),
         ({"red": 5}, "red must be a sequence of values, got 5"),
         ({"red": [1], "rule": []}, "rule must have at least one value, got an empty sequence"),
         ({"red": [0.5, float("nan")]}, "red must be finite, got nan"),

@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).parents[1]
 NAME, LABEL = "reinforce/cartpole", "reinforce/cartpole batch_size=501"
-COMMANDS = ["list", "run", "resume", "evaluate", "watch", "plot", "diagnose"]
+COMMANDS = ["list", "run", "resume", "evaluate", "watch", "plot", "diagnose", "grade"]
 RUN = ["run", NAME, "--seeds", 2, "--set", "batch_size=501", "--steps", 4000]
 RUN += ["--checkpoint-interval", 2000, "--n-jobs", 1]
 PAGES = sorted(

@@ -109,6 +109,10 @@ BUILD = {
 EVERY_LEARNER = pytest.mark.parametrize("name", BUILD)
 
 
+class OneByOne(Task):
+    """Steps the environments that it makes one after the other, whatever its name."""
+
+
 def build(name, **options):
     return BUILD[name](drifts(**({"action_space": ONE_NUMBER} if name == "ddpg" else {}) | options))
 
@@ -168,7 +172,7 @@ class TestObservationsAreCopied:
                 self.picture[:] = self.t
                 return self.picture
 
-        task = Task("CartPole-v1")
+        task = OneByOne("CartPole-v1")
         monkeypatch.setattr(task, "_make_env", lambda **options: Screen())
         frames = list(task.render_episode(lambda s: np.zeros(len(s), int), 0))
         assert [int(frame.max()) for frame in frames] == [0, 1, 2, 3, 4, 5]
@@ -398,7 +402,7 @@ class TestActions:
             np.testing.assert_allclose(next_s[:, 1] - s[:, 1], a + 3 - 0.5, rtol=1e-4)
 
     def test_a_task_counts_them_from_zero_in_evaluation_and_video(self, monkeypatch):
-        task = Task("CartPole-v1")
+        task = OneByOne("CartPole-v1")
         monkeypatch.setattr(task, "_make_env", lambda **options: Drift(Discrete(2, start=3)))
         env = task.make_vector_env(1)
         assert env.single_action_space == Discrete(2)
@@ -640,7 +644,7 @@ class TestNoEnd:
 
     def test_nor_in_an_evaluation_or_a_video(self, monkeypatch):
         monkeypatch.setattr(tasks, "MAX_EPISODE_LENGTH", 30)
-        task = Task("CartPole-v1")
+        task = OneByOne("CartPole-v1")
         monkeypatch.setattr(Drift, "render", lambda self: np.zeros((1, 1, 3), np.uint8), raising=False)
         for length in (30, None):
             monkeypatch.setattr(task, "_make_env", lambda length=length, **options: Drift(length=length))

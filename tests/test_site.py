@@ -3,17 +3,15 @@
 import gzip
 import json
 import re
-from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import cache
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from browser import find
+from browser import find, served
 from bs4 import BeautifulSoup
 from playwright.sync_api import sync_playwright
 
@@ -103,11 +101,6 @@ PLAY = """async video => {
 }"""
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @cache
 def parse(file: Path) -> BeautifulSoup:
     return BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
@@ -122,10 +115,8 @@ def anchors(file: Path) -> set[str]:
 def site():
     if not (SITE / "index.html").exists():
         pytest.fail("There is no site in _build/html; run `make book` first", pytrace=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE)) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with served(SITE) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

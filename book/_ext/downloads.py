@@ -7,8 +7,8 @@ pages is not made again.
 from pathlib import Path
 
 import archives
+import chapters
 import epub
-import handouts
 import pdf
 from dependencies import digest
 from material import EXECUTED, SITE
@@ -32,7 +32,7 @@ def main():
     if MADE_FROM.exists() and MADE_FROM.read_text("utf-8") == key:
         return
     MADE_FROM.unlink(missing_ok=True)
-    for part in (archives, handouts, epub, pdf):
+    for part in (archives, chapters, epub, pdf):
         part.main()
     MADE_FROM.write_text(key, "utf-8")
 

@@ -29,7 +29,6 @@ class Figure(NamedTuple):
 
     data: bytes
     kind: str  # svg, png, webp
-    width: int  # in the page, in pixels
     alt: str
     caption: str  # Markdown, may be empty
     is_slider: bool = False
@@ -106,11 +105,9 @@ def figures(cell: dict) -> Iterator[Figure]:
     for output in cell.get("outputs", []):
         data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
         if svg := data.get("image/svg+xml"):
-            width = int(re.search(r'width="(\d+)"', svg)[1])
-            yield Figure(svg.encode(), "svg", width, alt, caption)
+            yield Figure(svg.encode(), "svg", alt, caption)
         elif png := data.get("image/png"):
-            width = output["metadata"].get("image/png", {}).get("width", 640)
-            yield Figure(base64.b64decode(png), "png", width, alt, caption)
+            yield Figure(base64.b64decode(png), "png", alt, caption)
         elif (markup := data.get("text/html", "")).startswith("<figure"):
             yield moving(BeautifulSoup(markup, "html.parser").figure)
 
@@ -124,4 +121,4 @@ def moving(figure: BeautifulSoup) -> Figure:
     alt = inner.get("alt") or inner.get("aria-label") or caption
     film = inner["src"] if inner.name == "video" else ""
     is_slider = "explore" in figure["class"]
-    return Figure(base64.b64decode(data), kind, int(inner["width"]), alt, caption, is_slider, film)
+    return Figure(base64.b64decode(data), kind, alt, caption, is_slider, film)

@@ -5,12 +5,9 @@ Of films the poster is seen, of sliders the first picture, and solutions are ope
 
 import logging
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
-from browser import find
+from browser import find, served
 from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import sync_playwright
 from pypdf import PdfWriter
@@ -49,11 +46,6 @@ PAPER = {
     "outline": True,
     "tagged": True,
 }
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 def sheet(*parts: Tag) -> str:
@@ -106,9 +98,7 @@ def _entries(first: DictionaryObject) -> Iterator[DictionaryObject]:
 
 def write(pages: dict[Path, str]) -> None:
     """Print pages that lie in the site's root."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE))
-    Thread(target=server.serve_forever, daemon=True).start()
-    with sync_playwright() as playwright:
+    with served(SITE) as site, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"])
         page = browser.new_page(reduced_motion="reduce", color_scheme="light")
         page.set_default_timeout(600_000)
@@ -116,15 +106,13 @@ def write(pages: dict[Path, str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             printed = SITE / f"{path.stem}-printed.html"
             printed.write_text(text, "utf-8")
-            page.goto(f"http://127.0.0.1:{server.server_port}/{printed.name}")
+            page.goto(site + printed.name)
             page.evaluate(READY)
             titles = page.evaluate(TITLES)
             page.pdf(path=path, **PAPER)
             printed.unlink()
             with_titles_once(path, titles)
         browser.close()
-    server.shutdown()
-    server.server_close()
 
 
 def main():

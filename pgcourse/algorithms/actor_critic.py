@@ -25,18 +25,19 @@ import numpy as np
 import torch
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import RolloutState, collect_rollout
+from pgcourse.algorithms.collect import RolloutState, check_rollout_length, collect_rollout
 from pgcourse.algorithms.compatibility import (
     check_actions,
     check_environment,
     check_output,
     check_separate,
-    three,
+    repeated,
 )
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
 from pgcourse.algorithms.resumable import Resumable
+from pgcourse.algorithms.seeds import Seeds, n_seeds, per_seed, random_stream
 from pgcourse.arrays import Float
 from pgcourse.maths.returns import surrogate
 from pgcourse.networks.mlp import gradient_norm
@@ -87,7 +88,7 @@ class ActorCritic(Resumable):
         policy: the actor, a network with ``log_prob(s, a)`` and ``sample(s, rng)``.
         value: the critic's network, from N states to v, shape (N,).
         config: settings.
-        seed: of the environment and the actions.
+        seed: of the environment and the actions; several learn at once, each as if alone (``seeds``).
 
     Raises:
         ValueError: also if the networks and the environment do not fit together, or nothing would be learnt.
@@ -102,21 +103,24 @@ class ActorCritic(Resumable):
         value: ValueFunction,
         config: ActorCriticConfig = ActorCriticConfig(),
         *,
-        seed: int = 0,
+        seed: Seeds = 0,
     ):
         check_environment(env)
         check_separate(policy=policy, value=value)
-        check_standardize(config.standardize, env.num_envs * (config.rollout_length or np.inf))
+        self._rng = random_stream(seed, env, policy, value)
+        check_rollout_length(config.rollout_length, self._rng)
+        n_envs = env.num_envs // n_seeds(self._rng)
+        check_standardize(config.standardize, n_envs * (config.rollout_length or np.inf))
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
-        self._rng = np.random.default_rng(checks.seed(seed=seed))
         self.n_steps = 0
         self._reset()
         s = self._state.s
         a = check_actions(env, policy, s)
         check_output("policy.log_prob(s, a)", policy.log_prob, (s, a), (len(a),))
-        check_output("value(s)", value, (three(s),), (3,))
+        s = repeated(s, value)
+        check_output("value(s)", value, (s,), (len(s),))
 
     def update(self) -> UpdateMetrics:
         """One iteration of slide 61's loop, with line 3 before line 2 unless ``critic_first``."""
@@ -132,13 +136,14 @@ class ActorCritic(Resumable):
         if self.config.standardize:
             A = self.critic.standardize(A, rollout)
         L = self.policy.log_prob(rollout.s[:, :-1][rollout.mask], rollout.a[rollout.mask])
-        J_hat = surrogate(L, torch.as_tensor(A[rollout.mask], dtype=L.dtype), n=len(L))  # 4
+        weights = torch.as_tensor(A[rollout.mask], dtype=L.dtype)
+        J_hat = surrogate(L, weights, n=len(L))  # 4
         gradient_step(self.optimizer, J_hat, self.eta(self.n_steps), self.policy)  # 5
 
-        reward, norm = float(rollout.r.mean()), gradient_norm(self.policy.parameters())
-        return UpdateMetrics(
-            self.n_steps, rollout.episode_returns, reward, critic_loss, J_hat.item(), norm, -L.mean().item()
-        )
+        n, returns = n_seeds(self._rng), rollout.episode_returns
+        reward, norm = per_seed(rollout.r, n), gradient_norm(self.policy.parameters(), n)
+        value = J_hat.item() if n == 1 else per_seed(weights * L, n)
+        return UpdateMetrics(self.n_steps, returns, reward, critic_loss, value, norm, per_seed(-L, n))
 
     def _reset(self) -> None:
         self._state = RolloutState(self.env, self._rng, self.n_steps)

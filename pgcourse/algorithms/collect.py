@@ -6,13 +6,14 @@ Slides 19–21, 31 and 61, line 1.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
 from pgcourse import checks
 from pgcourse.algorithms.protocols import Environment, Policy
+from pgcourse.algorithms.seeds import n_seeds, seeds_of_envs
 from pgcourse.arrays import Bool, Float
 from pgcourse.checks import MAX_EPISODE_LENGTH
 
@@ -28,7 +29,9 @@ class Episode(NamedTuple):
 
 def reset(env: Environment, rng: np.random.Generator) -> np.ndarray:
     """Reset with a seed drawn from ``rng``, or runs with seeds k and k + 1 would share environments."""
-    s, _ = env.reset(seed=int(rng.integers(2**30)))
+    first = rng.integers(2**30)  # several, where several seeds learn at once
+    seeds = int(first) if n_seeds(rng) == 1 else seeds_of_envs(np.array(first), env.num_envs)
+    s, _ = env.reset(seed=cast(int, seeds))
     return checks.observed(np.array(s), 0)  # a copy, since the environment may overwrite it
 
 
@@ -54,11 +57,11 @@ def step(env: Environment, a: np.ndarray, n_steps: int) -> Step:
     first = space.start if isinstance(space, Discrete) else 0
     s, r, terminated, truncated, info = env.step(a + first if first else a)
     terminated, truncated = np.array(terminated), np.array(truncated)
-    done = terminated | truncated
     n_steps += len(a)
-    final = [*map(np.array, checks.final_observations(info, done))] if done.any() else []
-    s, r = checks.observed(np.array(s), n_steps), checks.rewarded(np.array(r), n_steps)
-    return Step(s, r, terminated, truncated, checks.observed(np.array(final), n_steps))
+    s, r, final = checks.observed(np.array(s), n_steps), checks.rewarded(np.array(r), n_steps), np.empty(0)
+    if (done := terminated | truncated).any():
+        final = checks.observed(np.array([*checks.final_observations(info, done)]), n_steps)
+    return Step(s, r, terminated, truncated, final)
 
 
 def never_ends(n_steps: int) -> str:
@@ -90,6 +93,8 @@ class PartialEpisodes:
     ):
         self.n_steps = checks.count(0, math.inf, n_steps=n_steps)
         self.max_episode_length = checks.count(1, math.inf, max_episode_length=max_episode_length)
+        if (n := n_seeds(rng)) > 1:
+            raise ValueError(f"seed must be one number, since seeds differ in how many episodes end, got {n}")
         self.begin(env, rng)
 
     def begin(self, env: Environment, rng: np.random.Generator) -> None:
@@ -182,6 +187,12 @@ class RolloutState:
         self.interrupted = False
 
 
+def check_rollout_length(rollout_length: int | None, rng: np.random.Generator) -> None:
+    """Several seeds cannot wait for whole episodes, which are longer for one than for another."""
+    if rollout_length is None and n_seeds(rng) > 1:
+        raise ValueError("rollout_length must be a number where several seeds learn at once, got None")
+
+
 def collect_rollout(
     env: Environment,
     policy: Policy,
@@ -210,6 +221,7 @@ def collect_rollout(
     checks.whole(1, rollout_length=rollout_length, max_episode_length=max_episode_length)
     if rollout_length is not None:
         checks.at_most(checks.MAX_COUNT, rollout_length=rollout_length)
+    check_rollout_length(rollout_length, rng)
     state = RolloutState(env, rng) if state is None else state
     if state.interrupted:
         state.begin(env, rng)
@@ -227,19 +239,20 @@ def collect_rollout(
             raise ValueError(never_ends(max_episode_length))
         a = np.array(policy.sample(state.s, rng))
         state.s, r, terminated, truncated, final_observations = step(env, a, state.n_steps)
-        truncated = truncated & ~terminated
         state.returns += r
-        for k, final in zip(np.flatnonzero(terminated | truncated), final_observations, strict=True):
+        ended = np.flatnonzero(terminated | truncated) if len(final_observations) else ()
+        for k, final in zip(ended, final_observations, strict=True):
             if rollout_length or awaiting_first_done[k]:
                 returns.append(state.returns[k])
             state.returns[k], awaiting_first_done[k] = 0, False
-            if truncated[k]:
+            if not terminated[k]:
                 truncations.append((k, len(steps), final))
         states.append(state.s)
         steps.append((a, r, terminated, truncated))
-        state.n_steps += len(r)
-    columns = (np.swapaxes(np.stack(x), 0, 1) for x in (states, *zip(*steps, strict=True)))
+        state.n_steps += len(r) // n_seeds(rng)
+    columns = (np.swapaxes(np.array(x), 0, 1) for x in (states, *zip(*steps, strict=True)))
     s, a, r, terminated, truncated = columns
+    truncated = truncated & ~terminated
     final = np.array([s for *_, s in sorted(truncations, key=lambda x: x[:2])])
     done = terminated | truncated
     mask = np.ones(r.shape, bool) if rollout_length else np.cumsum(done, axis=1) - done == 0

@@ -17,6 +17,7 @@ from gymnasium.spaces import Discrete
 from pgcourse import checks
 from pgcourse.algorithms.protocols import Environment, Network
 from pgcourse.networks.policies import CategoricalPolicy
+from pgcourse.networks.stacked import n_seeds
 
 T = TypeVar("T")
 
@@ -66,9 +67,12 @@ def check_separate(**networks: Network) -> None:
                 )
 
 
-def three(s: np.ndarray) -> np.ndarray:
-    """Return the first state three times: shapes (N,), (N, 1) and (1, N) differ, as for N = 1 they do not."""
-    return np.repeat(s[:1], 3, axis=0)
+def repeated(s: np.ndarray, network: object) -> np.ndarray:
+    """Return the first state three times, and so for each seed that the network holds.
+
+    Shapes (N,), (N, 1) and (1, N) then differ, as for N = 1 they do not.
+    """
+    return np.repeat(s[:1], 3 * n_seeds(network), axis=0)
 
 
 def _copy(network: T) -> T:

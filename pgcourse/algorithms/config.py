@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from pgcourse import checks
+from pgcourse.networks.stacked import clip_gradients, n_seeds
 
 if TYPE_CHECKING:
     from pgcourse.algorithms.protocols import Network
@@ -104,7 +105,8 @@ def gradient_step(
         objective: differentiable, a single number.
         eta: learning rate.
         network: whose weights are to be moved; None for those that the optimiser has.
-        max_norm: a longer gradient is shortened to this norm; None leaves it as it is.
+        max_norm: a longer gradient is shortened to this norm, that of each seed that the network holds; None
+            leaves it as it is.
 
     Raises:
         ValueError: if the optimiser has other weights than the network, or another optimiser has moved them
@@ -115,7 +117,7 @@ def gradient_step(
     optimizer.zero_grad()
     objective.backward()
     if max_norm is not None:
-        torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], max_norm)
+        clip_gradients(optimizer.param_groups[0]["params"], n_seeds(network), max_norm)
     optimizer.step()
 
 

@@ -22,14 +22,16 @@ import numpy as np
 import torch
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import Rollout, RolloutState, collect_rollout
-from pgcourse.algorithms.compatibility import check_actions, check_environment, check_output, three
+from pgcourse.algorithms.collect import Rollout, RolloutState, check_rollout_length, collect_rollout
+from pgcourse.algorithms.compatibility import check_actions, check_environment, check_output, repeated
 from pgcourse.algorithms.config import gradient_step, make_optimizer
 from pgcourse.algorithms.protocols import Environment, Policy, ValueFunction
+from pgcourse.algorithms.seeds import Seeds, each_seed, equal_blocks, per_seed, random_stream
 from pgcourse.arrays import Float
 from pgcourse.maths.returns import standardize
 from pgcourse.maths.td import gae, td_error, value_loss
 from pgcourse.networks.mlp import as_tensor
+from pgcourse.networks.stacked import n_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,9 @@ class Critic:
     """
 
     def __init__(self, value: ValueFunction, config: CriticConfig = CriticConfig()):
+        if config.eta_average_reward is not None and n_seeds(value) > 1:
+            got = config.eta_average_reward
+            raise ValueError(f"eta_average_reward must be None where several seeds learn at once, got {got}")
         self.value, self.config, self.r_bar, self._warned = value, config, 0.0, False
         self.optimizer = make_optimizer(config.optimizer, value.parameters(), config.eta_critic)
 
@@ -96,7 +101,9 @@ class Critic:
         v = self(s.reshape(-1, *s.shape[2:])).reshape(s.shape[:2])
         next_v = v[:, 1:].copy()
         if len(rollout.final_observations):
-            next_v[rollout.truncated] = self(rollout.final_observations)  # not the next episode's first state
+            counts = rollout.truncated.reshape(n_seeds(self.value), -1).sum(axis=1)
+            final, real = equal_blocks(rollout.final_observations, counts)
+            next_v[rollout.truncated] = self(final)[real]  # not the next episode's first state
         v = v[:, :-1]
         return v, td_error(rollout.r - self.r_bar, v, next_v, rollout.terminated, self.config.gamma)
 
@@ -107,14 +114,15 @@ class Critic:
 
     def standardize(self, A: Float[np.ndarray, "N T"], rollout: Rollout) -> Float[np.ndarray, "N T"]:
         """Return the standardised advantages of a rollout; warn once if it has a single step."""
-        if rollout.mask.sum() == 1 and not self._warned:
+        n = n_seeds(self.value)
+        if rollout.mask.sum() == n and not self._warned:
             self._warned = True
             warnings.warn(
                 "an update has learnt nothing: the standardised advantage of its one step is 0; "
                 "more environments or longer rollouts have more steps",
                 stacklevel=3,
             )
-        return standardize(A, rollout.mask, scale=float(abs(rollout.r).max()))
+        return each_seed(_standardize, n, A, rollout.mask, rollout.r)
 
     def update(self, rollout: Rollout) -> float:
         """Move v, and r̄ if there is one, towards the targets of a rollout; return the loss before it."""
@@ -135,11 +143,11 @@ class Critic:
 
         Its learning rate is ``eta``, or the config's; a gradient longer than ``max_norm`` is shortened to it.
         """
-        v = self.value(s)
-        loss = value_loss(v, as_tensor("target", target, v.dtype))
+        v, n = self.value(s), n_seeds(self.value)
+        loss = value_loss(v, y := as_tensor("target", target, v.dtype))
         eta = self.config.eta_critic if eta is None else eta
         gradient_step(self.optimizer, loss, eta, self.value, max_norm=max_norm)
-        return loss.item()
+        return loss.item() if n == 1 else per_seed((v - y) ** 2 / 2, n)
 
     def state_dict(self) -> dict:
         """Return a copy of the weights, the optimiser's state and the average reward."""
@@ -151,6 +159,10 @@ class Critic:
         self.value.load_state_dict(state["value"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.r_bar = state["r_bar"]
+
+
+def _standardize(A: np.ndarray, mask: np.ndarray, r: np.ndarray) -> np.ndarray:
+    return standardize(A, mask, scale=float(abs(r).max()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +195,7 @@ class PolicyEvaluation:
         policy: draws the actions.
         value: network from N states to v, shape (N,).
         config: settings. One step is TD; whole episodes with λ = 1 are Monte Carlo.
-        seed: of the environment and the actions.
+        seed: of the environment and the actions; several learn at once (``seeds``).
     """
 
     def __init__(
@@ -193,17 +205,19 @@ class PolicyEvaluation:
         value: ValueFunction,
         config: PolicyEvaluationConfig = PolicyEvaluationConfig(),
         *,
-        seed: int = 0,
+        seed: Seeds = 0,
     ):
         check_environment(env)
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
-        self._rng = np.random.default_rng(checks.seed(seed=seed))
+        self._rng = random_stream(seed, env, value)
+        check_rollout_length(config.rollout_length, self._rng)
         self._state = RolloutState(env, self._rng)
         check_actions(env, policy, self._state.s)
-        check_output("value(s)", value, (three(self._state.s),), (3,))
+        s = repeated(self._state.s, value)
+        check_output("value(s)", value, (s,), (len(s),))
 
     def update(self) -> EvaluationMetrics:
         """Collect a rollout and update the critic: one iteration of slide 58's or 59's loop."""
         rollout = collect_rollout(self.env, self.policy, self.config.rollout_length, self._rng, self._state)
-        loss = self.critic.update(rollout)
-        return EvaluationMetrics(self._state.n_steps, rollout.episode_returns, float(rollout.r.mean()), loss)
+        loss, reward = self.critic.update(rollout), per_seed(rollout.r, n_seeds(self.critic.value))
+        return EvaluationMetrics(self._state.n_steps, rollout.episode_returns, reward, loss)

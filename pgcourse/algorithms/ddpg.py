@@ -27,14 +27,16 @@ import torch
 from torch import Tensor, nn
 
 from pgcourse import checks
-from pgcourse.algorithms.compatibility import check_output, check_separate, three
+from pgcourse.algorithms.compatibility import check_output, check_separate, repeated
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
 from pgcourse.algorithms.noise import OrnsteinUhlenbeckNoise
 from pgcourse.algorithms.off_policy import OffPolicyAlgorithm, OffPolicyConfig, polyak_update
 from pgcourse.algorithms.protocols import Actor, Environment
 from pgcourse.algorithms.replay import ReplayBuffer, Transitions
+from pgcourse.algorithms.seeds import Seeds
 from pgcourse.arrays import Bool, Float
 from pgcourse.maths.td import td_target, value_loss
+from pgcourse.networks.stacked import n_seeds
 from pgcourse.networks.values import TwinCritic
 
 
@@ -63,7 +65,7 @@ class DDPG(OffPolicyAlgorithm):
         policy: the actor, a network giving μ(s): ``policy(s)`` and, as an array, ``policy.greedy(s)``.
         critic: network giving q(s, a) as ``critic(s, a)``.
         config: settings.
-        seed: of the environment, the noise and the mini-batches.
+        seed: of the environment, the noise and the mini-batches; several learn at once (``seeds``).
 
     Raises:
         ValueError: also if the networks and the environment do not fit together.
@@ -80,7 +82,7 @@ class DDPG(OffPolicyAlgorithm):
         critic: nn.Module,
         config: DDPGConfig = DDPGConfig(),
         *,
-        seed: int = 0,
+        seed: Seeds = 0,
     ):
         space = checks.bounded_actions(env)
         check_separate(policy=policy, critic=critic)
@@ -94,11 +96,12 @@ class DDPG(OffPolicyAlgorithm):
         self.critic_optimizer = make(critic.parameters(), self.eta_critic(0), weight_decay=decay)
         self.noise = OrnsteinUhlenbeckNoise(config.sigma, config.theta)
         self.low, self.high, self.tau = space.low.copy(), space.high.copy(), config.tau
-        replay = ReplayBuffer(config.capacity, env.single_observation_space.shape or (), space.shape)
-        super().__init__(env, replay, config, seed)
-        s = torch.from_numpy(three(self._s).astype(np.float32))  # as the replay buffer has them
-        a = check_output("policy(s)", policy, (s,), (3, *space.shape))
-        check_output("critic(s, a)", critic, (s, a), (*self._critic_axes, 3))
+        shapes = env.single_observation_space.shape or (), space.shape
+        replay = ReplayBuffer(config.capacity, *shapes, n_seeds=n_seeds(policy))
+        super().__init__(env, replay, config, seed, policy, critic)
+        s = torch.from_numpy(repeated(self._s, policy).astype(np.float32))  # as the replay buffer has them
+        a = check_output("policy(s)", policy, (s,), (len(s), *space.shape))
+        check_output("critic(s, a)", critic, (s, a), (*self._critic_axes, len(s)))
 
     def random_action(self) -> Float[np.ndarray, "n_envs D"]:
         """Return actions drawn uniformly between the bounds, shape (n_envs, D)."""
@@ -120,7 +123,7 @@ class DDPG(OffPolicyAlgorithm):
         self.update_actor(s)  # 5
         self.update_targets()  # 6
         self.n_gradient_steps += 1
-        return critic_loss.item(), q.mean().item()
+        return self._loss_and_q(critic_loss, q, y)
 
     @torch.no_grad()
     def next_q(self, next_s: Tensor) -> Float[Tensor, " N"]:
@@ -188,7 +191,7 @@ class TD3(DDPG):
         critic: TwinCritic,
         config: TD3Config = TD3Config(),
         *,
-        seed: int = 0,
+        seed: Seeds = 0,
     ):
         check_separate(first=critic.first, second=critic.second)
         super().__init__(env, policy, critic, config, seed=seed)

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pgcourse import checks
-from pgcourse.algorithms.compatibility import check_output, three
+from pgcourse.algorithms.compatibility import check_output, repeated
 from pgcourse.algorithms.config import (
     Schedule,
     as_schedule,
@@ -36,9 +36,11 @@ from pgcourse.algorithms.config import (
 from pgcourse.algorithms.off_policy import OffPolicyAlgorithm, OffPolicyConfig, polyak_update
 from pgcourse.algorithms.protocols import Environment
 from pgcourse.algorithms.replay import ReplayBuffer, Transitions
+from pgcourse.algorithms.seeds import Seeds
 from pgcourse.arrays import Int
 from pgcourse.maths.td import td_target, value_loss
 from pgcourse.networks.policies import GreedyQPolicy
+from pgcourse.networks.stacked import n_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class DQN(OffPolicyAlgorithm):
         env: vector environment with K numbered actions; ``Environment`` says what is asked of it.
         q_network: network giving Q(s, ·), shape (N, K).
         config: settings.
-        seed: of the environment, the exploration and the mini-batches.
+        seed: of the environment, the exploration and the mini-batches; several learn at once (``seeds``).
 
     A truncated episode still bootstraps; only a terminated one has y = r.
     """
@@ -84,7 +86,7 @@ class DQN(OffPolicyAlgorithm):
     stateful = ("q_network", "target_q_network", "optimizer", "replay")
 
     def __init__(
-        self, env: Environment, q_network: nn.Module, config: DQNConfig = DQNConfig(), *, seed: int = 0
+        self, env: Environment, q_network: nn.Module, config: DQNConfig = DQNConfig(), *, seed: Seeds = 0
     ):
         self.n_actions, states = checks.discrete_actions(env), env.single_observation_space
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
@@ -94,12 +96,11 @@ class DQN(OffPolicyAlgorithm):
         self.target_q_network = copy.deepcopy(q_network).requires_grad_(False)
         self.optimizer = make_optimizer(config.optimizer, q_network.parameters(), self.eta(0), fused=True)
         shape = states.shape or ()
-        replay = ReplayBuffer(
-            config.capacity, shape, (), state_dtype=states.dtype or float, action_dtype=np.int64
-        )
-        super().__init__(env, replay, config, seed)
-        s = torch.from_numpy(three(self._s).astype(states.dtype or float))  # as the replay buffer has them
-        check_output("q_network(s)", q_network, (s,), (3, self.n_actions))
+        make_replay = functools.partial(ReplayBuffer, config.capacity, shape, (), n_seeds=n_seeds(q_network))
+        replay = make_replay(state_dtype=states.dtype or float, action_dtype=np.int64)
+        super().__init__(env, replay, config, seed, q_network)
+        s = torch.from_numpy(repeated(self._s, q_network).astype(states.dtype or float))  # as in the buffer
+        check_output("q_network(s)", q_network, (s,), (len(s), self.n_actions))
 
     def random_action(self) -> Int[np.ndarray, " n_envs"]:
         """Return actions drawn uniformly from all K, shape (n_envs,)."""
@@ -122,7 +123,7 @@ class DQN(OffPolicyAlgorithm):
         self.n_gradient_steps += 1
         if self.n_gradient_steps % self.target_update_interval == 0:
             polyak_update(self.target_q_network, self.q_network, tau=1.0)  # 5
-        return value_loss(q, y).item(), q.mean().item()
+        return self._loss_and_q(value_loss(q, y), q, y)
 
 
 def _exploration(config: DQNConfig) -> Schedule:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pgcourse import checks
 from pgcourse.algorithms.collect import reset, step
@@ -21,6 +22,7 @@ from pgcourse.algorithms.config import Schedule
 from pgcourse.algorithms.protocols import Environment, Network
 from pgcourse.algorithms.replay import ReplayBuffer, Transitions
 from pgcourse.algorithms.resumable import Resumable
+from pgcourse.algorithms.seeds import Seeds, n_seeds, per_seed, random_stream
 from pgcourse.arrays import Bool, Float
 
 
@@ -80,17 +82,20 @@ class OffPolicyAlgorithm(Resumable):
         env: vector environment; ``Environment`` says what is asked of it.
         replay: empty replay buffer.
         config: settings.
-        seed: of the environment, the exploration and the mini-batches.
+        seed: of the environment, the exploration and the mini-batches; several learn at once (``seeds``).
+        networks: those that learn.
     """
 
     config: OffPolicyConfig
     _interrupted: bool  # whether an update stopped before all its steps were stored
 
-    def __init__(self, env: Environment, replay: ReplayBuffer, config: OffPolicyConfig, seed: int):
+    def __init__(
+        self, env: Environment, replay: ReplayBuffer, config: OffPolicyConfig, seed: Seeds, *networks: Network
+    ):
         check_environment(env)
         self.env, self.replay, self.config = env, replay, config
         self.n_steps, self.n_gradient_steps = 0, 0
-        self._rng = np.random.default_rng(checks.seed(seed=seed))
+        self._rng = random_stream(seed, env, *networks)
         self._reset()
 
     def select_action(self, s: np.ndarray) -> np.ndarray:
@@ -121,7 +126,14 @@ class OffPolicyAlgorithm(Resumable):
         self._interrupted = False
         batch = self.replay.sample(self.config.batch_size, self._rng)  # 2
         critic_loss, q = self.learn(batch)
-        return UpdateMetrics(self.n_steps, np.array(returns), float(np.mean(rewards)), critic_loss, q)
+        reward = np.mean(rewards, axis=0).tolist()
+        return UpdateMetrics(self.n_steps, np.array(returns), reward, critic_loss, q)
+
+    def _loss_and_q(self, loss: Tensor, q: Tensor, y: Tensor) -> tuple[float, float]:
+        """Return a critic's loss and the mean of q, shape (N,) or (2, N), for the targets y, shape (N,)."""
+        n = n_seeds(self._rng)
+        own = loss.item() if n == 1 else per_seed(((q - y) ** 2 / 2).movedim(-1, 0), n)
+        return own, per_seed(q.movedim(-1, 0), n)
 
     def _reset(self) -> None:
         self._s = reset(self.env, self._rng)
@@ -141,8 +153,8 @@ class OffPolicyAlgorithm(Resumable):
             self._returns[done] = 0
             self._reset_noise(done)
         self.replay.add(s, a, r, next_s, terminated)
-        self.n_steps += len(r)
-        return float(r.mean())
+        self.n_steps += len(r) // n_seeds(self._rng)
+        return per_seed(r, n_seeds(self._rng))
 
     def _reset_noise(self, done: Bool[np.ndarray, " n_envs"]) -> None:
         """Reset the exploration noise of environments whose episode ended."""

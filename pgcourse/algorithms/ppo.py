@@ -29,20 +29,20 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from pgcourse import checks
-from pgcourse.algorithms.collect import Rollout, RolloutState, collect_rollout
+from pgcourse.algorithms.collect import Rollout, RolloutState, check_rollout_length, collect_rollout
 from pgcourse.algorithms.compatibility import (
     check_actions,
     check_environment,
     check_output,
     check_separate,
-    three,
+    repeated,
 )
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, linear_anneal, make_optimizer
 from pgcourse.algorithms.critics import Critic, PolicyEvaluationConfig, check_standardize
 from pgcourse.algorithms.protocols import Environment, PolicyWithEntropy, ValueFunction
 from pgcourse.algorithms.resumable import Resumable
+from pgcourse.algorithms.seeds import Seeds, n_seeds, per_seed, random_stream
 from pgcourse.arrays import Float
-from pgcourse.maths.returns import surrogate
 from pgcourse.maths.td import gae
 from pgcourse.maths.trust_region import clipped_surrogate, importance_weight, is_clipped, kl_estimate
 from pgcourse.networks.mlp import gradient_norm
@@ -119,8 +119,10 @@ class Batch(NamedTuple):
     L: Float[Tensor, " n"]  # log π₀(a∣s)
 
     def minibatches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """Yield all steps in random order, in parts of at most ``size`` that differ by one step at most."""
-        for i in np.array_split(rng.permutation(len(self.L)), -(-len(self.L) // size)):
+        """Yield the steps of each seed in random order, in parts of at most ``size``, all but equal."""
+        steps = rng.permutation(len(self.L)).reshape(n_seeds(rng), -1)
+        for part in np.array_split(steps, -(-steps.shape[1] // size), axis=1):
+            i = part.ravel()
             yield Batch(self.s[i], self.a[i], self.target[i], self.A[i], self.L[i])
 
 
@@ -135,7 +137,7 @@ class PPO(Resumable):
         policy: the actor, a network with ``log_prob_and_entropy(s, a)`` and ``sample(s, rng)``.
         value: the critic's network, from N states to v, shape (N,).
         config: settings.
-        seed: of the environment, the actions and the mini-batches.
+        seed: of the environment, the actions and the mini-batches; several learn at once (``seeds``).
 
     Raises:
         ValueError: also if the networks and the environment do not fit together, or nothing would be learnt.
@@ -150,33 +152,40 @@ class PPO(Resumable):
         value: ValueFunction,
         config: PPOConfig = PPOConfig(),
         *,
-        seed: int = 0,
+        seed: Seeds = 0,
     ):
         check_environment(env)
         check_separate(policy=policy, value=value)
-        n = env.num_envs * (config.rollout_length or np.inf)
+        self._rng = random_stream(seed, env, policy, value)
+        check_rollout_length(config.rollout_length, self._rng)
+        n_envs = env.num_envs // n_seeds(self._rng)
+        n = n_envs * (config.rollout_length or np.inf)
         if config.minibatch_size > n:
-            steps = f"the steps of a rollout, {env.num_envs} × {config.rollout_length} = {n}"
+            steps = f"the steps of a rollout, {n_envs} × {config.rollout_length} = {n}"
             raise ValueError(f"minibatch_size must be at most {steps}, got {config.minibatch_size}")
+        if config.target_kl is not None and n_seeds(self._rng) > 1:
+            got = config.target_kl
+            raise ValueError(f"target_kl must be None where several seeds learn at once, got {got}")
         check_standardize(config.standardize, n)
         self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
         self.eta = self._annealed("eta", config.eta)
         self.eta_critic = self._annealed("eta_critic", config.eta_critic)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
-        self._rng = np.random.default_rng(checks.seed(seed=seed))
         self.n_steps, self._warned = 0, False
         self._reset()
         s = self._state.s
         a = check_actions(env, policy, s)
         check_output("policy.log_prob(s, a)", policy.log_prob, (s, a), (len(a),))
         check_output("policy's entropy", functools.partial(_entropy, policy), (s, a), (len(a),))
-        check_output("value(s)", value, (three(s),), (3,))
+        s = repeated(s, value)
+        check_output("value(s)", value, (s,), (len(s),))
         if isinstance(env.single_action_space, Box):
             checks.bounded_actions(env)
 
     def update(self) -> UpdateMetrics:
         """One iteration of slide 61's loop, whose lines 2, 4 and 5 are repeated."""
-        length, eta, eta_critic = self.config.rollout_length, *self._rates()
+        length, beta, n = self.config.rollout_length, self.config.entropy_coefficient, n_seeds(self._rng)
+        eta, eta_critic = self._rates()
         rollout = collect_rollout(self.env, self.policy, length, self._rng, self._state)  # 1
         self.n_steps = self._state.n_steps
         batch, losses, surrogates = self._batch(rollout), [], []  # 3
@@ -184,21 +193,21 @@ class PPO(Resumable):
             for s, a, target, A, L_old in batch.minibatches(self.config.minibatch_size, self._rng):
                 losses.append(self.critic.fit(s, target, eta=eta_critic, max_norm=self.config.max_norm))  # 2
                 L, H = self.policy.log_prob_and_entropy(s, a)
-                J_hat = self.surrogate(L, L_old, A) + self.config.entropy_coefficient * H.mean()  # 4
+                terms = self.surrogate(L, L_old, A)
+                J_hat = terms.mean() + beta * H.mean()  # 4
                 gradient_step(self.optimizer, J_hat, eta, self.policy, max_norm=self.config.max_norm)  # 5
-                surrogates.append(J_hat.item())
+                surrogates.append(J_hat.item() if n == 1 else per_seed(terms + beta * H, n))
             if self.config.target_kl is not None and self._moved(batch)[0] > self.config.target_kl:
                 break
 
-        return self._metrics(rollout, batch, losses, surrogates, H.mean().item())
+        return self._metrics(rollout, batch, losses, surrogates, per_seed(H, n))
 
     def surrogate(self, L: Tensor, L_old: Tensor, A: Tensor) -> Tensor:
-        """Return Ĵ of a mini-batch without the entropy bonus, from tensors of shape (N,)."""
+        """Return what each step adds to Ĵ, without the entropy bonus: tensors of shape (N,)."""
         if self.config.surrogate == "plain":
-            return surrogate(L, A, n=len(L))
+            return A * L  # as ``returns.surrogate``
         rho = importance_weight(L, L_old)
-        clip = self.config.clip
-        return (clipped_surrogate(rho, A, clip) if self.config.surrogate == "clipped" else rho * A).mean()
+        return clipped_surrogate(rho, A, self.config.clip) if self.config.surrogate == "clipped" else rho * A
 
     def _rates(self) -> tuple[float, float]:
         """Return both learning rates at the beginning of an update; warn once if nothing will be learnt."""
@@ -228,22 +237,22 @@ class PPO(Resumable):
     @torch.no_grad()
     def _moved(self, batch: Batch) -> tuple[float, float, float]:
         """Return the estimated KL divergence, the clipped fraction and the largest weight of a rollout."""
-        L = self.policy.log_prob(batch.s, batch.a)
+        n, L = n_seeds(self._rng), self.policy.log_prob(batch.s, batch.a)
         rho = importance_weight(L, batch.L)
-        clipped = is_clipped(rho, batch.A, self.config.clip).double().mean().item()
-        return kl_estimate(L, batch.L).mean().item(), clipped, rho.max().item()
+        clipped = per_seed(is_clipped(rho, batch.A, self.config.clip).double(), n)
+        return per_seed(kl_estimate(L, batch.L), n), clipped, per_seed(rho, n, "amax")
 
     def _metrics(
         self, rollout: Rollout, batch: Batch, losses: list[float], surrogates: list[float], entropy: float
     ) -> UpdateMetrics:
-        kl, clipped_fraction, max_weight = self._moved(batch)
+        n, (kl, clipped_fraction, max_weight) = n_seeds(self._rng), self._moved(batch)
         return UpdateMetrics(
             self.n_steps,
             rollout.episode_returns,
-            float(rollout.r.mean()),
-            float(np.mean(losses)),
-            float(np.mean(surrogates)),
-            gradient_norm(self.policy.parameters()),
+            per_seed(rollout.r, n),
+            np.mean(losses, axis=0).tolist(),
+            np.mean(surrogates, axis=0).tolist(),
+            gradient_norm(self.policy.parameters(), n),
             entropy,
             kl,
             clipped_fraction,

@@ -24,6 +24,7 @@ from pgcourse.algorithms.compatibility import check_actions, check_environment, 
 from pgcourse.algorithms.config import Schedule, as_schedule, gradient_step, make_optimizer
 from pgcourse.algorithms.protocols import Environment, Policy
 from pgcourse.algorithms.resumable import Resumable
+from pgcourse.algorithms.seeds import random_stream
 from pgcourse.arrays import Float
 from pgcourse.checks import MAX_EPISODE_LENGTH
 from pgcourse.maths.returns import (
@@ -123,7 +124,7 @@ class Reinforce(Resumable):
         self.training_data, self.max_episode_length = training_data or self._every_step, max_episode_length
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
-        self._rng = np.random.default_rng(checks.seed(seed=seed))
+        self._rng = random_stream(seed, env, policy)
         self.n_steps, self._warned = 0, False
         self._reset()
         a = check_actions(env, policy, self._partial.s)

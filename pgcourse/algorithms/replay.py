@@ -43,6 +43,8 @@ class ReplayBuffer:
         capacity: how many, at least 1.
         state_shape, action_shape: of one state and of one action.
         state_dtype, action_dtype: of the arrays.
+        n_seeds: S buffers in one: rows come and go in S blocks of equal length, one a seed, and the capacity
+            is that of each.
 
     Slide 66, where it is ℬ.
     """
@@ -55,20 +57,22 @@ class ReplayBuffer:
         *,
         state_dtype: DTypeLike = np.float32,
         action_dtype: DTypeLike = np.float32,
+        n_seeds: int = 1,
     ):
         self.capacity, self.n_added = checks.count(1, math.inf, capacity=capacity), 0
+        self.n_seeds = checks.count(1, n_seeds=n_seeds)
         s, next_s = (self._zeros(state_dtype, state_shape=state_shape) for _ in range(2))
         a, r = self._zeros(action_dtype, action_shape=action_shape), self._zeros(np.float32, shape=())
         self._storage = Transitions(s, a, r, next_s, self._zeros(bool, shape=()))
 
     def _zeros(self, dtype: DTypeLike, **shapes: tuple[int, ...]) -> np.ndarray:
-        """Return the array of a column, for the one shape given."""
+        """Return the array of a column, shape (S, capacity, ...), for the one shape given."""
         [(name, shape)] = shapes.items()
         sizes = checks.integers(name, shape)
         if sizes.ndim != 1:
             raise ValueError(f"{name} must be the sizes of an array's axes, got {shape!s:.80}")
         try:
-            column = np.zeros((self.capacity, *sizes.tolist()), dtype)
+            column = np.zeros((self.n_seeds, self.capacity, *sizes.tolist()), dtype)
         except TypeError as error:
             raise ValueError(f"{name.replace('shape', 'dtype')} must be a type of number: {error}") from error
         except (MemoryError, ValueError, OverflowError) as error:
@@ -79,7 +83,7 @@ class ReplayBuffer:
         return column
 
     def __len__(self) -> int:
-        """Return how many transitions are stored."""
+        """Return how many transitions are stored for each seed."""
         return min(self.n_added, self.capacity)
 
     def add(
@@ -91,26 +95,31 @@ class ReplayBuffer:
             new = Transitions(*map(_converted, Transitions._fields, columns, self._storage))
         self._check_shapes(new, np.size(r))
         checks.finite(**new._asdict())
-        self.n_added += len(new.r)
+        if len(new.r) % self.n_seeds:
+            got = f"got {len(new.r)}"
+            raise ValueError(f"r must hold as many rewards for each of {self.n_seeds} seeds, {got}")
+        n = len(new.r) // self.n_seeds
+        self.n_added += n
         last = slice(-self.capacity, None)  # of more than there is room for
-        where = np.arange(self.n_added - len(new.r), self.n_added)[last] % self.capacity
+        where = np.arange(self.n_added - n, self.n_added)[last] % self.capacity
         for kept, column in zip(self._storage, new, strict=True):
-            kept[where] = column[last]
+            kept[:, where] = column.reshape(self.n_seeds, n, *column.shape[1:])[:, last]
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:
-        """Draw a mini-batch uniformly and with replacement: from 1 to as many transitions as are stored."""
+        """Draw a mini-batch for each seed, uniformly and with replacement, of at most what it has stored."""
         if type(batch_size) is not int:
             checks.count(0, batch_size=batch_size)
             batch_size = int(batch_size)
         if not 1 <= batch_size <= len(self):
             stored = f"the number of stored transitions, {len(self):,}"
             raise ValueError(f"batch_size must be from 1 to {stored}, got {batch_size}")
-        index = rng.integers(len(self), size=batch_size)
-        return Transitions(*(column.take(index, axis=0) for column in self._storage))
+        index = rng.integers(len(self), size=self.n_seeds * batch_size)
+        index += np.repeat(self.capacity * np.arange(self.n_seeds), batch_size)
+        return Transitions(*(self._rows(column).take(index, axis=0) for column in self._storage))
 
     def stored(self) -> Transitions:
-        """Return a copy of all stored transitions."""
-        return Transitions(*(column[: len(self)].copy() for column in self._storage))
+        """Return a copy of all stored transitions, seed after seed."""
+        return Transitions(*(self._rows(column[:, : len(self)]).copy() for column in self._storage))
 
     def state_dict(self) -> dict:
         """Return a copy of the stored transitions."""
@@ -119,12 +128,18 @@ class ReplayBuffer:
     def load_state_dict(self, state: dict) -> None:
         """Replace the stored transitions by those of a state, which must fit the capacity and the shapes."""
         n = min(state["n_added"], self.capacity)
-        self._check_shapes(Transitions(*(state[name] for name in Transitions._fields)), n)
+        self._check_shapes(Transitions(*(state[name] for name in Transitions._fields)), n * self.n_seeds)
         for name, column in self._storage._asdict().items():
-            column[:n] = state[name]
+            column[:, :n] = state[name].reshape(self.n_seeds, n, *column.shape[2:])
         self.n_added = state["n_added"]
 
     def _check_shapes(self, transitions: Transitions, n: int) -> None:
         for name, kept, column in zip(Transitions._fields, self._storage, transitions, strict=True):
-            if column.shape != (n, *kept.shape[1:]):
-                raise ValueError(f"{name} must have shape {(n, *kept.shape[1:])}, got {column.shape}")
+            if column.shape != (n, *kept.shape[2:]):
+                raise ValueError(f"{name} must have shape {(n, *kept.shape[2:])}, got {column.shape}")
+
+    @staticmethod
+    def _rows(column: np.ndarray) -> np.ndarray:
+        """Return a column without the axis of the seeds."""
+        n_seeds, n, *shape = column.shape
+        return column.reshape(n_seeds * n, *shape)

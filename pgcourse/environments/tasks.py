@@ -22,6 +22,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from pgcourse import checks
 from pgcourse.checks import MAX_EPISODE_LENGTH
 from pgcourse.environments import pong
+from pgcourse.environments.classic import CLASSIC, MAX_ENVS, ClassicVectorEnv
 from pgcourse.environments.court import CONSOLE, Court, Rules
 from pgcourse.environments.display import mujoco_without_screen, without_screen
 from pgcourse.environments.worlds import access_control
@@ -35,16 +36,20 @@ if TYPE_CHECKING:
     Returns = Float[np.ndarray, " n_episodes"]
     Frame = UInt8[np.ndarray, "H W 3"]
 
-MAX_ENVS = 10_000  # side by side
 MAX_VIDEO_SECONDS = 300  # of Pong, where a rally may last for ever
 MAX_COURT_LENGTH = 10_000  # decisions of a game on the court that is evaluated, eleven minutes
 Act = Callable[[np.ndarray], np.ndarray]  # maps observations, shape (n, ...), to n actions; K count from 0
 
 
 class Task:
-    """An environment of Gymnasium, by its id, such as "CartPole-v1"."""
+    """An environment of Gymnasium, by its id, such as "CartPole-v1".
+
+    Those of classic control step together in NumPy, with the same numbers (``environments.classic``). A
+    subclass that makes environments of its own steps them one after the other.
+    """
 
     metric = "return"  # what ``evaluate`` returns, for axis labels
+    time_limit = True  # whether episodes are truncated as Gymnasium says
 
     def __init__(self, name: str):
         checks.text(name=name)
@@ -57,13 +62,21 @@ class Task:
     def make_vector_env(self, n_envs: int) -> VectorEnv:
         """Return ``n_envs`` ≥ 1 environments in parallel."""
         n_envs = checks.count(1, MAX_ENVS, n_envs=n_envs)
-        return SyncVectorEnv([self._make_safe_env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        if self.is_classic:
+            return ClassicVectorEnv(self.name, n_envs, time_limit=self.time_limit)
+        return SyncVectorEnv([self.make_env] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
-    def _make_safe_env(self, **options: Any) -> Env:
-        """Return an environment whose numbered actions count from 0, and whose observations stay as they are.
+    @property
+    def is_classic(self) -> bool:
+        """Whether its environments step together: Gymnasium's own of classic control."""
+        return self.name in CLASSIC and type(self) in (Task, ContinuingTask)
 
-        Gymnasium's own make a new observation in every step. Another may use its buffer again, and then
-        ``SyncVectorEnv`` loses the last observation of an episode: the next ``reset`` writes over it.
+    def make_env(self, **options: Any) -> Env:
+        """Return one environment, with options of ``gymnasium.make``.
+
+        Its numbered actions count from 0, and its observations stay as they are. Gymnasium's own environments
+        make a new observation in every step. Another may use its buffer again, and then ``SyncVectorEnv``
+        loses the last observation of an episode: the next ``reset`` writes over it.
         """
         env = self._make_env(**options)
         if env.spec is not None and not str(env.spec.entry_point).startswith("gymnasium."):
@@ -87,18 +100,14 @@ class Task:
             ValueError: also if an episode has not ended after ``MAX_EPISODE_LENGTH`` steps.
         """
         s, env = self._reset_vector_env(n_episodes, seed)
-        envs = cast("SyncVectorEnv", env).envs
-        returns, active = np.zeros(len(envs)), np.ones(len(envs), bool)
+        step = _step_together if self.is_classic else _step_one_by_one
+        returns, active = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
         for t in itertools.count():
             if not active.any():
                 break
             self._check_length(t)
             a, s = act(s), s.copy()
-            for k, (alone, a_k) in enumerate(zip(envs, a, strict=True)):
-                if active[k]:
-                    s[k], r, terminated, truncated, _ = alone.step(a_k)
-                    returns[k] += r
-                    active[k] = not (terminated or truncated)
+            step(env, a, s, returns, active)
         env.close()
         return returns
 
@@ -120,7 +129,7 @@ class Task:
         """Yield the frames of one episode; ``seed`` ≥ 0."""
         checks.seed(seed=seed)
         with without_screen():
-            env = self._make_safe_env(render_mode="rgb_array")
+            env = self.make_env(render_mode="rgb_array")
             s, _ = env.reset(seed=int(seed))
             frame = np.array(env.render())
         done = False
@@ -141,6 +150,28 @@ class Task:
         return env.metadata.get("render_fps", 30)
 
 
+def _step_one_by_one(
+    env: VectorEnv, a: np.ndarray, s: np.ndarray, returns: np.ndarray, active: np.ndarray
+) -> None:
+    """Step the active environments; write into observations, returns, and which are still active."""
+    for k, (alone, a_k) in enumerate(zip(cast("SyncVectorEnv", env).envs, a, strict=True)):
+        if active[k]:
+            s[k], r, terminated, truncated, _ = alone.step(a_k)
+            returns[k] += r
+            active[k] = not (terminated or truncated)
+
+
+def _step_together(
+    env: VectorEnv, a: np.ndarray, s: np.ndarray, returns: np.ndarray, active: np.ndarray
+) -> None:
+    """The same where it costs nothing to step the others, too."""
+    next_s, r, terminated, truncated, info = env.step(a)
+    if (done := terminated | truncated).any():
+        next_s[done] = info["final_obs"][done]
+    s[active], returns[active] = next_s[active], (returns + r)[active]
+    active &= ~done
+
+
 class ContinuingTask(Task):
     """An environment of Gymnasium without episodes, in which a policy is evaluated by its average reward.
 
@@ -151,6 +182,7 @@ class ContinuingTask(Task):
     """
 
     metric = "average reward"
+    time_limit = False
 
     def __init__(self, name: str, n_steps: int, burn_in: int = 0):
         super().__init__(name)

@@ -1,8 +1,8 @@
 """A learning curve: a table with a row every few updates, each the mean over the updates since the last row.
 
-``n_updates``, ``n_steps``, ``n_episodes`` and ``seconds`` count from the beginning. ``return`` is the mean
-return of the training episodes that ended, ``eval_return`` that of fresh episodes where the policy was
-evaluated. The other columns are the algorithm's own metrics.
+``n_updates``, ``n_steps``, ``n_episodes`` and ``seconds`` count from the beginning; seeds that learn at once
+share the seconds equally. ``return`` is the mean return of the training episodes that ended, ``eval_return``
+that of fresh episodes where the policy was evaluated. The other columns are the algorithm's own metrics.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import copy
 import dataclasses
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -132,22 +132,31 @@ class Recipe:
             settings[name] = converted_like(name, settings[name], value, optional=name in optional)
         return settings
 
-    def build(self, seed: int, **overrides: object) -> Algorithm:
-        """Return the algorithm before its first update.
+    def build(self, seed: int | Sequence[int], **overrides: object) -> Algorithm:
+        """Return the algorithm before its first update; with several seeds, they learn at once.
 
         Raises:
             ValueError: as ``settings``, and as the algorithm, the network and the environment do.
         """
+        from pgcourse.algorithms.seeds import distinct
+        from pgcourse.networks.stacked import stack
+
         entry = ALGORITHMS[self.algorithm]
         algorithm_class, config_class = entry.load()
         values = {name: from_json(name, value) for name, value in self.settings(**overrides).items()}
         config = config_class(**{f.name: values[f.name] for f in dataclasses.fields(config_class)})
         of_networks = {f.name: values[f.name] for f in dataclasses.fields(self.architecture)}
         architecture = type(self.architecture)(**cast(dict, of_networks))
-        env = self.task.make_vector_env(cast(int, values["n_envs"]))
-        networks = [make_network(architecture, role, env, seed) for role in entry.networks]
+        seeds = distinct(seed)
+        if len(seeds) > 1 and self.algorithm == "reinforce":
+            why = "whose batches of whole episodes differ in length from seed to seed"
+            raise ValueError(f"seed must be one number for REINFORCE, {why}, got {len(seeds)}")
+        env = self.task.make_vector_env(cast(int, values["n_envs"]) * len(seeds))
+        networks = [
+            stack([make_network(architecture, role, env, one) for one in seeds]) for role in entry.networks
+        ]
         options = algorithm_options(architecture, config)
-        return algorithm_class(env, *networks, config, seed=seed, **options)
+        return algorithm_class(env, *networks, config, seed=seeds, **options)
 
     def evaluate(self, policy: Player, n_episodes: int, seed: int, *, greedy: bool = False) -> np.ndarray:
         """Return the returns of fresh episodes, with drawn or, if ``greedy``, most probable actions."""

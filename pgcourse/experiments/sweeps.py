@@ -1,6 +1,7 @@
 """Recorded runs of recipes, over seeds and settings, in parallel. Runs that were stopped are continued.
 
 Each run has a folder of its own, where one process works at a time. After a kill the same call does the rest.
+Where seeds can learn at once, they do, in blocks, and each has its own record all the same (``blocks``).
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ import os
 import pickle
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from pgcourse import checks
-from pgcourse.experiments import checkpoints, recipes, records
+from pgcourse.experiments import blocks, checkpoints, recipes, records
 from pgcourse.experiments.curves import mean, read
 from pgcourse.experiments.records import Record, find, provenance
 from pgcourse.experiments.settings import format_value
-from pgcourse.experiments.training import Budget, ProgressBar, train
+from pgcourse.experiments.training import Budget, ProgressBar, train, train_seeds
 
 N_FINAL_EVAL_EPISODES = 100
 
@@ -81,8 +83,10 @@ def run(
         n_eval_episodes: fresh episodes in an evaluation, at least 1; if None, the recipe's number during
             training and 100 at the end.
         folder: root of the runs; on a cluster, one that all its machines share.
-        n_jobs: parallel runs, at least 1, each on one thread; as many as there are cores if None.
-        scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers do the runs.
+        n_jobs: parallel runs, or blocks of seeds that learn at once, at least 1, each on one thread; as many
+            as there are cores if None.
+        scheduler: address of a Dask scheduler, such as "tcp://127.0.0.1:8786", whose workers do the runs, one
+            by one.
         progress: whether to show a bar with the mean training return and the time left.
 
     Raises:
@@ -162,7 +166,7 @@ def _run_all(
     build_first: bool = False,
 ) -> list[Record]:
     checks.whole(1, n_jobs=n_jobs)
-    attempt: Callable[..., str | None] = functools.partial(_attempt, **options)
+    attempt: Callable[..., list[str | None]] = functools.partial(_attempt, **options)
     todo = {folder: spec for folder, spec in runs.items() if "result" not in _metadata(folder, spec)}
     if build_first:  # a value that is refused is known before hours of other runs
         for spec in {str(spec.overrides): spec for spec in todo.values()}.values():
@@ -175,19 +179,25 @@ def _run_all(
             with contextlib.suppress(OSError):
                 (folder / ".lock").unlink(missing_ok=True)
     n_jobs = min(int(n_jobs or os.cpu_count() or 1), len(todo))
+    plan = [[folder] for folder in todo] if scheduler else blocks.plan(todo, n_jobs)
+    groups = [{folder: todo[folder] for folder in group} for group in plan]
+    n_jobs = min(n_jobs, len(groups))
     try:
         if scheduler or n_jobs > 1:
             with _overall_progress(runs, progress):
-                failures = (
-                    _on_cluster(attempt, todo, scheduler) if scheduler else _on_cores(attempt, todo, n_jobs)
+                attempts = (
+                    _on_cluster(attempt, groups, scheduler)
+                    if scheduler
+                    else _on_cores(attempt, groups, n_jobs)
                 )
         else:
-            failures = [attempt(*arguments, progress=progress) for arguments in _arguments(todo)]
+            attempts = [attempt(*arguments, progress=progress) for arguments in _arguments(groups)]
     except KeyboardInterrupt as stop:
         reason = str(stop).strip() or "stopped"
         command = records.resume_command(os.path.commonpath(runs))
         raise KeyboardInterrupt(f"{reason}. Continue with the same call, or with: {command}") from None
-    failed = [f"{folder}: {failure}" for folder, failure in zip(todo, failures, strict=True) if failure]
+    failures = dict(zip(itertools.chain(*groups), itertools.chain(*attempts), strict=True))
+    failed = [f"{folder}: {failures[folder]}" for folder in todo if failures[folder]]
     if failed:
         title = [f"{len(failed)} of {len(runs)} runs failed:"] if len(runs) > 1 else []
         raise RuntimeError("\n".join(title + failed))
@@ -206,17 +216,22 @@ def _announce(folder: Path, spec: RunSpec) -> None:
             records.write(folder, _metadata(folder, spec))
 
 
-def _attempt(folder: Path, spec: RunSpec, recipe: recipes.Recipe, **options) -> str | None:
-    """Do one run and return its error, if any, because the other runs shall continue.
+def _attempt(runs: dict[Path, RunSpec], recipe: recipes.Recipe, **options) -> list[str | None]:
+    """Do one run, or a block, and return the error of each, if any, because the other runs shall continue.
 
     The recipe comes along, because another process may not have registered it, or not as it is now.
     """
     recipes.RECIPES[recipe.name] = recipe
     try:
-        _run_one(folder, spec, **options)
-    except (ValueError, ArithmeticError, OSError, RuntimeError) as error:  # the last are PyTorch's
-        return str(error)
-    return None
+        _run_together(runs, **options)
+    except OSError as error:
+        return [str(error)] * len(runs)
+    except (ValueError, ArithmeticError, RuntimeError) as error:  # the last are PyTorch's
+        if len(runs) == 1:
+            return [str(error)]
+        warnings.warn(blocks.goes_on_alone([*runs], error), stacklevel=2)
+        return [_attempt({folder: spec}, recipe, **options)[0] for folder, spec in runs.items()]
+    return [None] * len(runs)
 
 
 @contextlib.contextmanager
@@ -232,53 +247,76 @@ def _locked(folder: Path) -> Iterator[None]:
                     (folder / ".lock").unlink()
 
 
-def _run_one(
-    folder: Path,
-    spec: RunSpec,
+def _run_together(
+    runs: dict[Path, RunSpec],
     *,
     save_policies: bool,
     eval_interval: int | None,
     n_eval_episodes: int | None,
     progress: bool = False,
 ) -> None:
+    """Do one run, or those of several seeds at once."""
     import torch
 
-    recipe, final_policy = recipes.get(spec.recipe), folder / "policy.safetensors"
-    with _locked(folder):
-        metadata = _metadata(folder, spec)
-        if "result" in metadata:  # another process has finished it meanwhile
-            return
-        algorithm = recipe.build(spec.seed, **spec.overrides)
-        metadata["sessions"].append({"began": datetime.now(UTC).isoformat(timespec="seconds")} | provenance())
-        records.write(folder, metadata)
+    from pgcourse.networks.stacked import unstack
 
-        def evaluate(policy, n_updates):
+    folders, specs, seeds = [*runs], [*runs.values()], [int(spec.seed) for spec in runs.values()]
+    [first, *others], together = specs, {"block": seeds} if len(seeds) > 1 else {}
+    recipe = recipes.get(first.recipe)
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(_locked(folder))
+        metadata = [_metadata(folder, spec) for folder, spec in runs.items()]
+        if all("result" in of_run for of_run in metadata):  # another process has finished them meanwhile
+            return
+        if others:
+            blocks.check(folders, seeds)
+        algorithm = recipe.build(seeds, **first.overrides)
+        stack.callback(algorithm.env.close)
+        began = {"began": datetime.now(UTC).isoformat(timespec="seconds")} | provenance() | together
+        for folder, of_run in zip(folders, metadata, strict=True):
+            of_run["sessions"].append(began)
+            records.write(folder, of_run)
+
+        def evaluate(folder, seed, policy, n_updates):
             if save_policies:
                 path = folder / f"policy-{algorithm.n_steps:09d}.safetensors"
                 checkpoints.save_weights(path, policy, torch.float8_e4m3fn)
             n_episodes = n_eval_episodes or recipe.n_eval_episodes
-            return recipe.evaluate(policy, n_episodes, _evaluation_seed(spec.seed, n_updates))
+            return recipe.evaluate(policy, n_episodes, _evaluation_seed(seed, n_updates))
 
-        length: dict[str, Any] = {spec.budget.unit: spec.budget.amount}
-        length |= {"checkpoint_interval": spec.checkpoint_interval, "eval_interval": eval_interval}
-        try:
-            curve = train(algorithm, evaluate=evaluate, folder=folder, progress=progress, **length)
-            checkpoints.save_weights(final_policy, algorithm.policy)
-            checkpoints.load_weights(final_policy, algorithm.policy)  # evaluated as saved, in half precision
-            fresh = n_eval_episodes or N_FINAL_EVAL_EPISODES, _evaluation_seed(spec.seed, -1)
-            returns = recipe.evaluate(algorithm.policy, *fresh)
-            stochastic = getattr(algorithm.policy, "stochastic", True)
-            greedy_returns = recipe.evaluate(algorithm.policy, *fresh, greedy=True) if stochastic else returns
-        finally:
-            algorithm.env.close()
-        metadata["result"] = {
-            **{name: int(curve[name][-1]) for name in ("n_updates", "n_steps", "n_episodes")},
-            "seconds": round(float(curve["seconds"][-1]), 1),
-            "returns": returns.tolist(),
-            "greedy_returns": greedy_returns.tolist(),
-        }
-        records.write(folder, metadata)
-        checkpoints.clear(folder)
+        def result(folder, seed, policy, curve):
+            final_policy = folder / "policy.safetensors"
+            checkpoints.save_weights(final_policy, policy)
+            checkpoints.load_weights(final_policy, policy)  # evaluated as saved, in half precision
+            fresh = n_eval_episodes or N_FINAL_EVAL_EPISODES, _evaluation_seed(seed, -1)
+            returns = recipe.evaluate(policy, *fresh)
+            stochastic = getattr(policy, "stochastic", True)
+            greedy_returns = recipe.evaluate(policy, *fresh, greedy=True) if stochastic else returns
+            return {
+                **{name: int(curve[name][-1]) for name in ("n_updates", "n_steps", "n_episodes")},
+                "seconds": round(float(curve["seconds"][-1]), 1),
+                "returns": returns.tolist(),
+                "greedy_returns": greedy_returns.tolist(),
+            }
+
+        evaluations = [functools.partial(evaluate, *run) for run in zip(folders, seeds, strict=True)]
+        intervals: dict[str, Any] = {"checkpoint_interval": first.checkpoint_interval}
+        intervals |= {"eval_interval": eval_interval, "progress": progress}
+        if others:
+            steps = first.budget.amount
+            curves = train_seeds(algorithm, steps=steps, evaluate=evaluations, folders=folders, **intervals)
+            policies = unstack(cast(Any, algorithm.policy))
+        else:
+            intervals |= {first.budget.unit: first.budget.amount}
+            curves = [train(algorithm, evaluate=evaluations[0], folder=folders[0], **intervals)]
+            policies = [algorithm.policy]
+        results = [result(*run) for run in zip(folders, seeds, policies, curves, strict=True)]
+        for folder, of_run, found in zip(folders, metadata, results, strict=True):
+            of_run["result"] = found
+            records.write(folder, of_run)
+        for folder in folders:
+            checkpoints.clear(folder)
 
 
 def _metadata(folder: Path, spec: RunSpec) -> dict:
@@ -300,7 +338,7 @@ def _evaluation_seed(seed: int, n_updates: int) -> int:
     return int(np.random.SeedSequence([seed, n_updates + 1]).generate_state(1)[0] // 4)
 
 
-def _on_cores(attempt: Callable, runs: dict[Path, RunSpec], n_jobs: int) -> list[str | None]:
+def _on_cores(attempt: Callable, groups: list[dict[Path, RunSpec]], n_jobs: int) -> list[list[str | None]]:
     """Do the runs in local processes, one torch thread each."""
     from concurrent.futures.process import BrokenProcessPool
 
@@ -309,7 +347,7 @@ def _on_cores(attempt: Callable, runs: dict[Path, RunSpec], n_jobs: int) -> list
 
     with joblib.parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
         try:  # batch_size=1: after some quick runs joblib would give several to one worker
-            tasks = (joblib.delayed(attempt)(*arguments) for arguments in _arguments(_resolved(runs)))
+            tasks = (joblib.delayed(attempt)(*arguments) for arguments in _arguments(_resolved(groups)))
             return joblib.Parallel(batch_size=1)(tasks)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise RuntimeError(_not_sent(error)) from error
@@ -323,7 +361,9 @@ def _on_cores(attempt: Callable, runs: dict[Path, RunSpec], n_jobs: int) -> list
             raise
 
 
-def _on_cluster(attempt: Callable, runs: dict[Path, RunSpec], scheduler: str) -> list[str | None]:
+def _on_cluster(
+    attempt: Callable, groups: list[dict[Path, RunSpec]], scheduler: str
+) -> list[list[str | None]]:
     """Do the runs on a Dask cluster, also on workers that join later. If one dies, another continues."""
     try:
         from distributed import CancelledError, Client, KilledWorker
@@ -334,24 +374,24 @@ def _on_cluster(attempt: Callable, runs: dict[Path, RunSpec], scheduler: str) ->
         try:
             return future.result()
         except (CancelledError, KilledWorker) as error:
-            return str(error)
+            return [str(error)]
         except (ImportError, AttributeError) as error:  # the worker has not what the recipe is made of
-            return _not_sent(error)
+            return [_not_sent(error)]
 
     with Client(scheduler, timeout="10s") as client:
         client.wait_for_workers(1, timeout=10)
-        futures = client.map(attempt, *zip(*_arguments(_resolved(runs)), strict=True), pure=False)
+        futures = client.map(attempt, *zip(*_arguments(_resolved(groups)), strict=True), pure=False)
         return [failure(future) for future in futures]
 
 
-def _resolved(runs: dict[Path, RunSpec]) -> dict[Path, RunSpec]:
+def _resolved(groups: list[dict[Path, RunSpec]]) -> list[dict[Path, RunSpec]]:
     """Return the runs with folders that mean the same in a process with another working directory."""
-    return {folder.resolve(): spec for folder, spec in runs.items()}
+    return [{folder.resolve(): spec for folder, spec in runs.items()} for runs in groups]
 
 
-def _arguments(runs: dict[Path, RunSpec]) -> list[tuple[Path, RunSpec, recipes.Recipe]]:
+def _arguments(groups: list[dict[Path, RunSpec]]) -> list[tuple[dict[Path, RunSpec], recipes.Recipe]]:
     """Return the arguments of each attempt."""
-    return [(folder, spec, recipes.get(spec.recipe)) for folder, spec in runs.items()]
+    return [(runs, recipes.get(next(iter(runs.values())).recipe)) for runs in groups]
 
 
 def _not_sent(error: BaseException) -> str:

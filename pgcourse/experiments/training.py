@@ -11,23 +11,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
+import operator
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from pgcourse import checks
 from pgcourse.experiments import checkpoints
 from pgcourse.experiments.curves import Curve, mean
+from pgcourse.experiments.seeds import EpisodeReturns
 from pgcourse.experiments.settings import fields_of
 
 if TYPE_CHECKING:
-    from pgcourse.algorithms.protocols import Algorithm, Player
+    from gymnasium.vector import VectorEnv
+
+    from pgcourse.algorithms.protocols import Algorithm, Metrics, Player
 
 ROWS_PER_CHECKPOINT = 10  # rows of the curve between two checkpoints, at most
 UNITS = {"steps": "n_steps", "episodes": "n_episodes", "minutes": "seconds"}
@@ -94,69 +99,176 @@ def train(
         FloatingPointError: if a number of an update is not finite.
         OSError: if the folder cannot be written. The last checkpoint stays complete, as it does after Ctrl-C.
     """
+    if (n := _n_seeds(algorithm)) > 1:
+        raise ValueError(f"algorithm must have one seed, got {n}; train_seeds trains several at once")
     budget = Budget.from_kwargs(steps=steps, episodes=episodes, minutes=minutes)
     checks.real(checkpoint_interval=checkpoint_interval)
     checks.at_least(1, checkpoint_interval=checkpoint_interval, eval_interval=eval_interval)
     eval_interval = checkpoint_interval if eval_interval is None else eval_interval
     if folder is None:
-        return _train(algorithm, budget, evaluate, checkpoint_interval, eval_interval, None, progress)
+        [curve] = _train(algorithm, budget, [evaluate], checkpoint_interval, eval_interval, [None], progress)
+        return curve
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoints.locked(folder):
         checkpoints.pickled(algorithm.state_dict())  # what cannot be saved is known here, not hours later
         settings = settings_of(algorithm) | {"checkpoint_interval": _as_json(checkpoint_interval)}
         checkpoints.check_settings(folder, settings)
-        return _train(algorithm, budget, evaluate, checkpoint_interval, eval_interval, folder, progress)
+        [curve] = _train(
+            algorithm, budget, [evaluate], checkpoint_interval, eval_interval, [folder], progress
+        )
+        return curve
+
+
+def train_seeds(
+    algorithm: Algorithm,
+    *,
+    steps: float,
+    evaluate: Sequence[Callable[[Player, int], np.ndarray]],
+    folders: Sequence[Path],
+    checkpoint_interval: int = 25_000,
+    eval_interval: int | None = None,
+    progress: bool = True,
+) -> list[dict[str, np.ndarray]]:
+    """Train an algorithm that learns with S seeds at once, and return the learning curve of each.
+
+    Each seed has a folder, with a curve and checkpoints as ``train`` writes them for it alone: ``train`` may
+    continue from them. Of the seconds of an update, each seed has an equal share.
+
+    Args:
+        algorithm: with S seeds (``algorithms.seeds``).
+        steps: the budget of each seed.
+        evaluate: for each seed, as for ``train``; called with a policy of ordinary layers.
+        folders: one for each seed. Training continues from the last checkpoint that all of them hold, and
+            later ones are removed; without any, it begins.
+        checkpoint_interval, eval_interval, progress: as for ``train``.
+
+    Raises:
+        ValueError, FloatingPointError, OSError: as ``train``.
+    """
+    n = _n_seeds(algorithm)
+    if not len(evaluate) == len(folders) == n:
+        got = f"{len(evaluate)} and {len(folders)}"
+        raise ValueError(f"evaluate and folders must have an entry for each of {n} seeds, got {got}")
+    budget = Budget.from_kwargs(steps=steps)
+    checks.real(checkpoint_interval=checkpoint_interval)
+    checks.at_least(1, checkpoint_interval=checkpoint_interval, eval_interval=eval_interval)
+    eval_interval = checkpoint_interval if eval_interval is None else eval_interval
+    with contextlib.ExitStack() as stack:
+        for k, folder in enumerate(folders):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(checkpoints.locked(folder))
+            settings = settings_of(algorithm, k) | {"checkpoint_interval": _as_json(checkpoint_interval)}
+            checkpoints.check_settings(folder, settings)
+        return _train(algorithm, budget, evaluate, checkpoint_interval, eval_interval, folders, progress)
+
+
+def _n_seeds(algorithm: Algorithm) -> int:
+    from pgcourse.algorithms.seeds import n_seeds
+
+    return n_seeds(cast(Any, getattr(algorithm, "_rng", None)))
+
+
+class _Learners:
+    """An algorithm as learners with a policy, metrics and a state each: one for each of its seeds."""
+
+    def __init__(self, algorithm: Algorithm):
+        self.algorithm, self.n = algorithm, _n_seeds(algorithm)
+        if self.n > 1:
+            self._log = EpisodeReturns(cast("VectorEnv", algorithm.env))
+            cast(Any, algorithm).env = self._log
+
+    def policies(self) -> Sequence[Player]:
+        """Return their policies: the algorithm's own if there is one seed, else copies."""
+        from pgcourse.networks.stacked import unstack
+
+        return [self.algorithm.policy] if self.n == 1 else unstack(cast(Any, self.algorithm.policy))
+
+    def update(self) -> list[Metrics]:
+        """Update the algorithm, and return the metrics of each."""
+        metrics = self.algorithm.update()
+        if self.n == 1:
+            return [metrics]
+        numbers: dict[str, Any] = metrics._asdict()
+        returns = self._log.take(self.n)
+        lists = {name: x for name, x in numbers.items() if isinstance(x, list)}
+        replace = cast(Any, metrics)._replace
+        return [
+            replace(**{name: x[k] for name, x in lists.items()}, episode_returns=returns[k])
+            for k in range(self.n)
+        ]
+
+    def states(self) -> list[dict]:
+        """Return the state of each."""
+        from pgcourse.algorithms.seeds import split_state
+
+        state = self.algorithm.state_dict()
+        return [state] if self.n == 1 else split_state(state, self.n)
+
+    def load_states(self, states: Sequence[dict]) -> None:
+        """Continue from states that fit together, with new episodes."""
+        from pgcourse.algorithms.seeds import join_states
+
+        self.algorithm.load_state_dict(states[0] if self.n == 1 else join_states(states))
 
 
 def _train(
     algorithm: Algorithm,
     budget: Budget,
-    evaluate: Callable[[Player, int], np.ndarray] | None,
+    evaluate: Sequence[Callable[[Player, int], np.ndarray] | None],
     checkpoint_interval: int,
     eval_interval: int,
-    folder: Path | None,
+    folders: Sequence[Path | None],
     progress: bool,
-) -> dict[str, np.ndarray]:
+) -> list[dict[str, np.ndarray]]:
+    """Train one or several seeds, each with a curve, its evaluation and a folder; all take the same steps."""
     from pgcourse.networks.mlp import single_thread
 
-    curve = _resume(algorithm, folder) if folder and checkpoints.latest(folder) else Curve(folder)
+    learners = _Learners(algorithm)
+    curves = _begin_or_resume(learners, folders)
+    counters = curves[0].counters  # whose steps, updates and seconds are those of all
 
-    def mean_return() -> float:
-        if evaluate is None:
-            return math.nan
-        return float(np.mean(evaluate(algorithm.policy, int(curve.counters["n_updates"]))))
+    def append_rows(evaluated: bool) -> None:
+        policies = learners.policies() if evaluated else [None] * learners.n
+        for curve, policy, evaluate_one in zip(curves, policies, evaluate, strict=True):
+            if evaluate_one is None or policy is None:
+                curve.append_row()
+            else:
+                curve.append_row(float(np.mean(evaluate_one(policy, int(counters["n_updates"])))))
 
-    with single_thread(), explain_interruption(curve, folder), ProgressBar(budget, progress) as bar:
-        if not curve.rows:
-            curve.append_row(mean_return())
-        n_episodes, warned = -1.0, False  # at the last checkpoint, of which none is known yet
-        while budget.spent(curve.counters) < budget.amount:
-            before, start = curve.counters["n_steps"], time.perf_counter()
-            metrics = algorithm.update()
-            curve.add(metrics, time.perf_counter() - start)
-            n_steps = curve.counters["n_steps"]
+    with single_thread(), explain_interruption(curves[0], folders[0]), ProgressBar(budget, progress) as bar:
+        if not curves[0].rows:
+            append_rows(evaluated=True)
+        n_episodes, warned = [-1.0] * learners.n, False  # at the last checkpoint, of which none is known yet
+        while budget.spent(counters) < budget.amount:
+            before, start = counters["n_steps"], time.perf_counter()
+            metrics = learners.update()
+            seconds = (time.perf_counter() - start) / learners.n
+            for curve, own in zip(curves, metrics, strict=True):
+                curve.add(own, seconds)
+            n_steps = counters["n_steps"]
             checkpoint_due = n_steps // checkpoint_interval > before // checkpoint_interval
             evaluation_due = n_steps // eval_interval > before // eval_interval
-            if evaluation_due or budget.spent(curve.counters) >= budget.amount:
-                curve.append_row(mean_return())
-            elif checkpoint_due or (
-                n_steps - curve.rows[-1]["n_steps"] >= checkpoint_interval / ROWS_PER_CHECKPOINT
-            ):
-                curve.append_row()
+            row_due = n_steps - curves[0].rows[-1]["n_steps"] >= checkpoint_interval / ROWS_PER_CHECKPOINT
+            if evaluation_due or budget.spent(counters) >= budget.amount:
+                append_rows(evaluated=True)
+            elif checkpoint_due or row_due:
+                append_rows(evaluated=False)
             if checkpoint_due:
-                if curve.counters["n_episodes"] == n_episodes and not warned:
+                last, n_episodes = n_episodes, [curve.counters["n_episodes"] for curve in curves]
+                if any(map(operator.eq, last, n_episodes)) and not warned:
                     warnings.warn(_no_episode(checkpoint_interval, n_steps), stacklevel=3)
                     warned = True
-                n_episodes = curve.counters["n_episodes"]
-                state: dict[str, Any] = {"algorithm": algorithm.state_dict(), "counters": curve.counters}
-                if folder:
-                    curve.flush()
-                    state["curve"] = curve.checksum
-                    checkpoints.add(folder, int(curve.counters["n_updates"]), state)
-                algorithm.load_state_dict(state["algorithm"])  # continue as if resumed
-            bar.show(budget.spent(curve.counters), [row["return"] for row in curve.rows[-3:]])
-    return curve.columns()
+                states = learners.states()
+                for curve, folder, state in zip(curves, folders, states, strict=True):
+                    if folder:
+                        curve.flush()
+                        saved = {"algorithm": state, "counters": curve.counters, "curve": curve.checksum}
+                        checkpoints.add(folder, int(counters["n_updates"]), saved)
+                learners.load_states(states)  # continue as if resumed
+            returns = [row["return"] for curve in curves for row in curve.rows[-3:]]
+            bar.show(budget.spent(counters), returns)
+    return [curve.columns() for curve in curves]
 
 
 def _no_episode(checkpoint_interval: int, n_steps: float) -> str:
@@ -167,29 +279,45 @@ def _no_episode(checkpoint_interval: int, n_steps: float) -> str:
     )
 
 
-def _resume(algorithm: Algorithm, folder: Path) -> Curve:
-    """Put the algorithm and the curve back to the last checkpoint."""
-    *earlier, path = sorted(folder.glob(checkpoints.PATTERN))
+def _begin_or_resume(learners: _Learners, folders: Sequence[Path | None]) -> list[Curve]:
+    """Return new curves, or put the learners and the curves back to the last checkpoint that all have."""
+    paths = [list(folder.glob(checkpoints.PATTERN)) if folder else [] for folder in folders]
+    common = sorted(set.intersection(*({path.name for path in found} for found in paths)))
+    if not common:
+        for path in itertools.chain(*paths):  # a kill came between the first checkpoints of several seeds
+            path.unlink()
+        return [Curve(folder) for folder in folders]
+    *earlier, last = common
+    saved = []
+    for folder in filter(None, folders):
+        try:
+            saved.append(checkpoints.load(folder / last))
+        except ValueError as error:
+            before = f"delete it to continue from {earlier[-1]}" if earlier else None
+            raise ValueError(f"{error}; {before or f'delete {folder} to begin again'}") from error
     try:
-        state = checkpoints.load(path)
-    except ValueError as error:
-        advice = (
-            f"delete it to continue from {earlier[-1].name}" if earlier else f"delete {folder} to begin again"
-        )
-        raise ValueError(f"{error}; {advice}") from error
-    try:
-        algorithm.load_state_dict(state["algorithm"])
+        learners.load_states([state["algorithm"] for state in saved])
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit this algorithm: {error}") from error
-    return Curve.resumed(folder, state["counters"], state.get("curve"))
+        raise ValueError(f"{folder / last} does not fit this algorithm: {error}") from error
+    for path in itertools.chain(*paths):
+        if path.name > last:  # likewise
+            path.unlink()
+    return [
+        Curve.resumed(folder, state["counters"], state.get("curve"))
+        for folder, state in zip(filter(None, folders), saved, strict=True)
+    ]
 
 
-def settings_of(algorithm: Algorithm) -> dict[str, object]:
-    """Return what tells one training from another, as JSON has it: algorithm, config, seed, environment."""
-    rng, spec = getattr(algorithm, "_rng", None), getattr(getattr(algorithm, "env", None), "spec", None)
-    settings = {"algorithm": type(algorithm).__name__, "env": getattr(spec, "id", None)}
-    settings |= {"n_envs": getattr(getattr(algorithm, "env", None), "num_envs", None)}
-    settings |= {"seed": _as_json(rng.bit_generator.seed_seq.entropy) if rng else None}
+def settings_of(algorithm: Algorithm, k: int = 0) -> dict[str, object]:
+    """Return what tells one training from another, as JSON has it: algorithm, config, seed, environment.
+
+    Of several seeds, that of the k-th, as if it were alone.
+    """
+    rng, env = getattr(algorithm, "_rng", None), getattr(algorithm, "env", None)
+    streams, n_envs = getattr(rng, "streams", [rng]), getattr(env, "num_envs", None)
+    settings = {"algorithm": type(algorithm).__name__, "env": getattr(getattr(env, "spec", None), "id", None)}
+    settings |= {"n_envs": n_envs and n_envs // len(streams)}
+    settings |= {"seed": _as_json(streams[k].bit_generator.seed_seq.entropy) if rng else None}
     config = getattr(algorithm, "config", None)
     of_config = fields_of(config) if dataclasses.is_dataclass(config) else {}
     return settings | {name: _as_json(value) for name, value in of_config.items()}

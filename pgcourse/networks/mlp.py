@@ -31,9 +31,12 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def gradient_norm(parameters: Iterable[Tensor]) -> float:
-    """Return the Euclidean norm of the gradient of all parameters that have one."""
-    return torch.cat([w.grad.flatten() for w in parameters if w.grad is not None]).norm().item()
+def gradient_norm(parameters: Iterable[Tensor], n_seeds: int = 1) -> float:
+    """Return the Euclidean norm of the gradient of all parameters that have one; of several seeds, a list."""
+    gradients = [w.grad for w in parameters if w.grad is not None]
+    if n_seeds == 1:
+        return torch.cat([g.flatten() for g in gradients]).norm().item()
+    return torch.cat([g.flatten(1) for g in gradients], dim=1).norm(dim=1).tolist()
 
 
 MAX_UNITS = 1_000_000  # of a layer

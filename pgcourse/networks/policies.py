@@ -27,6 +27,7 @@ from pgcourse.networks.mlp import (
     layer_sizes,
     mlp,
 )
+from pgcourse.networks.stacked import per_row
 
 
 class Policy(Protocol):
@@ -176,6 +177,8 @@ class GaussianPolicy(nn.Module):
     On no slide; Sutton & Barto (2018), equations 13.19 and 13.20.
     """
 
+    vectors = ("log_sigma",)  # weights outside linear layers (``networks.stacked``)
+
     def __init__(
         self,
         state_dim: int,
@@ -204,20 +207,24 @@ class GaussianPolicy(nn.Module):
         if a.shape != mu.shape:
             raise ValueError(f"a must have shape {tuple(mu.shape)}, got {tuple(a.shape)}")
         try:
-            return torch.distributions.Normal(mu, self.log_sigma.exp()).log_prob(a).sum(dim=1)
+            return torch.distributions.Normal(mu, self._log_sigma(mu).exp()).log_prob(a).sum(dim=1)
         except ValueError as error:  # PyTorch's, which looks for NaN
             raise ValueError(f"s, a and the weights must be finite: {error}") from error
 
     def log_prob_and_entropy(self, s: object, a: object) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """Return ``log_prob`` and the differential entropies H = Σₖ (log σₖ + ½ log 2πe), shape (N,) each."""
         L = self.log_prob(s, a)
-        return L, (self.log_sigma + 0.5 * math.log(2 * math.pi * math.e)).sum().expand(len(L))
+        H = (self._log_sigma(L) + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=-1)
+        return L, H.expand(len(L))
+
+    def _log_sigma(self, rows: Tensor | np.ndarray) -> Tensor:
+        return per_row(self.log_sigma, len(rows))
 
     @torch.no_grad()
     def sample(self, s: object, rng: np.random.Generator) -> Float[np.ndarray, "N D"]:
         """Draw one action for each state, shape (N, D)."""
         mu = self.greedy(s)
-        return mu + self.log_sigma.exp().numpy() * rng.standard_normal(mu.shape, dtype=mu.dtype)
+        return mu + self._log_sigma(mu).exp().numpy() * rng.standard_normal(mu.shape, dtype=mu.dtype)
 
     @torch.no_grad()
     def greedy(self, s: object) -> Float[np.ndarray, "N D"]:

@@ -24,7 +24,7 @@ from pgcourse.teaching import figures
 
 if TYPE_CHECKING:
     from IPython.display import HTML
-    from ipywidgets import interactive
+    from ipywidgets import ValueWidget, interactive
     from matplotlib.figure import Figure
 
     Draw = Callable[..., Figure | HTML]
@@ -68,8 +68,20 @@ def explore(draw: Draw, /, **grid: Iterable[object]) -> interactive | HTML:
     Raises:
         ValueError: if ``draw`` fails at a point. Where a live slider meets one, it shows the message.
     """
+    values = values_of(grid)
+    n_frames = int(np.prod([len(sequence) for sequence in values.values()]))
+    if n_frames > MAX_FRAMES:
+        sizes = " × ".join(f"{len(sequence)} {name}" for name, sequence in values.items())
+        allowed = f"at most {MAX_FRAMES} points, each is a frame in the page"
+        raise ValueError(f"grid must have {allowed}, got {sizes} = {n_frames}")
+    show = _baked if os.environ.get("PGCOURSE_BAKE", "0") != "0" else _live
+    return show(draw, values, _start(draw, values))
+
+
+def values_of(grid: Mapping[str, Iterable[object]]) -> dict[str, list]:
+    """Return the values of each slider as a list of finite numbers, strings or booleans."""
     if not grid:
-        raise ValueError("grid must name at least one parameter of draw, got none")
+        raise ValueError("grid must name at least one parameter, got none")
     for name, sequence in grid.items():
         if not isinstance(sequence, Iterable) or getattr(sequence, "shape", None) == ():
             raise ValueError(f"{name} must be a sequence of values, got {sequence!r}")
@@ -80,13 +92,7 @@ def explore(draw: Draw, /, **grid: Iterable[object]) -> interactive | HTML:
         checks.finite(**{name: [v for v in sequence if isinstance(v, float)]})
         if wrong := [v for v in sequence if not isinstance(v, int | float | str)]:
             raise ValueError(f"{name} must hold numbers, strings or booleans, got {wrong[0]!r:.80}")
-    n_frames = int(np.prod([len(sequence) for sequence in values.values()]))
-    if n_frames > MAX_FRAMES:
-        sizes = " × ".join(f"{len(sequence)} {name}" for name, sequence in values.items())
-        allowed = f"at most {MAX_FRAMES} points, each is a frame in the page"
-        raise ValueError(f"grid must have {allowed}, got {sizes} = {n_frames}")
-    show = _baked if os.environ.get("PGCOURSE_BAKE", "0") != "0" else _live
-    return show(draw, values, _start(draw, values))
+    return values
 
 
 def _plain(sequence: Iterable[object]) -> list:
@@ -123,8 +129,8 @@ def _frame(draw: Draw, point: Mapping[str, object]) -> str:
     from matplotlib.figure import Figure
 
     title = (inspect.getdoc(draw) or "").partition("\n")[0].rstrip(".")
-    alt = f"{title}: {_describe(point)}" if title else _describe(point)
-    where, others = _describe(point), plt.get_fignums()
+    alt = f"{title}: {describe(point)}" if title else describe(point)
+    where, others = describe(point), plt.get_fignums()
     try:
         figure = draw(**point)
     except Exception as error:
@@ -148,7 +154,8 @@ def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _describe(point: Mapping[str, object]) -> str:
+def describe(point: Mapping[str, object]) -> str:
+    """Return a point as text, such as "η = 0.01, steps = 100"."""
     return ", ".join(f"{_label(name)} = {_text(value)}" for name, value in point.items())
 
 
@@ -165,12 +172,13 @@ def _live(draw: Draw, values: Mapping[str, list], start: Mapping[str, int]) -> i
     def show(**point: object) -> None:
         display(HTML(first.pop() if first else _frame(draw, point)))
 
-    box = interactive(show, **{name: _slider(name, values[name], value) for name, value in point.items()})
+    box = interactive(show, **{name: slider(name, values[name], value) for name, value in point.items()})
     box.grid = values  # the points that the published page shows
     return box
 
 
-def _slider(name, values, value):
+def slider(name: str, values: list, value: object) -> ValueWidget:
+    """Return a slider of ipywidgets over the values of a parameter, logarithmic if that suits them."""
     import ipywidgets as w
 
     options = {"description": _label(name), "continuous_update": False, "value": value}

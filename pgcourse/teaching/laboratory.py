@@ -8,7 +8,6 @@ both are trained where the sliders start, and the finished picture is shown with
 
 from __future__ import annotations
 
-import html
 import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pgcourse import checks
 from pgcourse.experiments import recipes
 from pgcourse.experiments.settings import BASELINES
 from pgcourse.teaching import figures
+from pgcourse.teaching.button import training_box
 from pgcourse.teaching.plots import COLORS
 
 if TYPE_CHECKING:
@@ -72,7 +72,12 @@ def laboratory(a: Settings = A, b: Settings = B, *, steps: int = 250_000) -> VBo
 
         *_, last = train_in_turns(starts, steps)
         return HTML(_picture(starts, last, steps))
-    return _box(starts, steps)
+
+    def train(values: list[dict[str, object]]) -> Iterator[str]:
+        settings = [{**start, **one} for start, one in zip(starts, values, strict=True)]
+        return (_picture(settings, progress, steps) for progress in train_in_turns(settings, steps))
+
+    return training_box([_sliders(one) for one in starts], train)
 
 
 def train_in_turns(settings: Sequence[Settings], steps: int, seed: int = 0) -> Iterator[list[Progress]]:
@@ -152,28 +157,3 @@ def _sliders(settings: Settings) -> dict[str, Widget]:
     for name, slider in sliders.items():
         slider.description = LABELS.get(name, name)
     return sliders
-
-
-def _box(starts: Sequence[Settings], steps: int) -> VBox:
-    import ipywidgets as w
-
-    columns = [_sliders(one) for one in starts]
-    button, output = w.Button(description="Train"), w.HTML()
-
-    def train(_: object) -> None:
-        button.disabled = True
-        settings = [
-            {**start, **{name: slider.value for name, slider in column.items()}}
-            for start, column in zip(starts, columns, strict=True)
-        ]
-        try:
-            for progress in train_in_turns(settings, steps):
-                output.value = _picture(settings, progress, steps)
-        except (ValueError, ArithmeticError) as error:
-            output.value = f"<pre>{html.escape(str(error))}</pre>"
-        finally:
-            button.disabled = False
-
-    button.on_click(train)
-    titled = (w.VBox([w.Label(letter), *one.values()]) for letter, one in zip("AB", columns, strict=True))
-    return w.VBox([w.HBox([*titled]), button, output])

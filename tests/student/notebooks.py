@@ -1,9 +1,9 @@
 """Write the notebooks that a student runs, with the outputs of the build to compare with.
 
 Run as ``python notebooks.py EXECUTED STUDENT``, two folders. The cells of sliders and
-laboratories show a widget here, where the page has pictures. So behind each stands a cell
-that moves the live sliders through all points of the page, or presses the laboratory's
-button, and expects the page's pictures.
+buttons that train show a widget here, where the page has pictures. So behind each stands a cell
+that moves the live sliders through all points of the page, or presses the button,
+and expects the page's pictures.
 """
 
 import sys

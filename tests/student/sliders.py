@@ -1,7 +1,7 @@
 """What a live widget shows, to be compared with the published page.
 
 A notebook's kernel calls ``watch()`` before its first cell, ``shown()`` after one that makes sliders, and
-``trained()`` after one that makes a laboratory.
+``trained()`` after one that makes a button that trains.
 """
 
 import hashlib
@@ -16,11 +16,13 @@ boxes = []
 
 def watch():
     """Remember each live widget that is made from now on."""
-    from pgcourse.teaching import explore, laboratory
+    from pgcourse.teaching import explore, laboratory, live
 
-    live, box = explore._live, laboratory._box
-    explore._live = lambda *arguments: boxes.append(live(*arguments)) or boxes[-1]
-    laboratory._box = lambda *arguments: boxes.append(box(*arguments)) or boxes[-1]
+    def remember(make):
+        return lambda *arguments: boxes.append(make(*arguments)) or boxes[-1]
+
+    explore._live = remember(explore._live)
+    laboratory.training_box = live.training_box = remember(live.training_box)
 
 
 def shown():
@@ -48,7 +50,7 @@ def shown():
 
 
 def trained():
-    """Press the last laboratory's button, and print what it shows in the end."""
+    """Press the button of the last widget that trains, and print what it shows in the end."""
     _, button, output = boxes.pop().children
     button.click()
     print(line(output.value))

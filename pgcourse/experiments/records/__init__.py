@@ -2,7 +2,8 @@
 
 A run is a folder. ``run.json`` holds recipe, seed, settings, budget, versions, machine and result,
 ``curve.csv`` the learning curve. A finished run has ``policy.safetensors`` (half precision), and perhaps
-policies saved during training; an unfinished one has checkpoints. The book's runs lie beside this file.
+policies saved during training; an unfinished one has checkpoints. A session that had several seeds learn at
+once names them as its ``block``. The book's runs lie beside this file.
 
 Digests tell a file that was damaged from what was recorded: ``run.json`` holds its own and the curve's,
 weights hold theirs. Records of earlier versions have none.
@@ -365,7 +366,8 @@ def _commit() -> str | None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(package), *arguments]
+        # Without a lock, which a run that is killed meanwhile would leave behind
+        command = ["git", "--no-optional-locks", "-C", str(package), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
 
     try:

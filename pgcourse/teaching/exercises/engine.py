@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 Cases = Iterator[tuple[object, ...]]
-_Result = np.ndarray | Exception | None
+Result = np.ndarray | Exception | None  # of a function in one case: what it returns or raises
 
 
 class Exercise(NamedTuple):
-    """A function that the student is asked to write."""
+    """A function that the student is asked to write, in a chapter or in a problem set."""
 
-    number: str
+    number: str  # such as "4.4"; of a problem "4A"
     answer: Callable[..., np.ndarray]  # the student's function has its name and its arguments' names
     cases: Callable[[np.random.Generator], Cases]  # arguments; the first are small enough to follow by hand
     misconceptions: dict[str, Callable[..., np.ndarray]]  # feedback, and a function that makes this mistake
@@ -40,7 +40,7 @@ class Feedback(NamedTuple):
         return self.text
 
 
-class _InvalidResult(Exception):
+class InvalidResult(Exception):
     """A result that cannot be compared with the expected one: a description, and the feedback."""
 
     def __init__(self, description: str, feedback: str):
@@ -50,10 +50,20 @@ class _InvalidResult(Exception):
 
 def give_feedback(exercise: Exercise, function: Callable[..., object]) -> Feedback:
     """Compare the student's function with the answer in every case."""
-    cases = list(exercise.cases(np.random.default_rng(0)))
+    cases = cases_of(exercise)
+    return compare(exercise, cases, [run(function, case) for case in cases])
+
+
+def cases_of(exercise: Exercise) -> list[tuple[object, ...]]:
+    """Return the arguments of all cases, the same ones each time."""
+    return list(exercise.cases(np.random.default_rng(0)))
+
+
+def compare(exercise: Exercise, cases: list[tuple[object, ...]], returned: list[Result]) -> Feedback:
+    """Compare what the student's function returned in each case with the answer."""
     expected = [np.asarray(exercise.answer(*case), float) for case in cases]
-    returned = [_run(function, case) for case in cases]
-    title = f"Exercise {exercise.number}, {exercise.answer.__name__}:"
+    kind = "Exercise" if "." in exercise.number else "Problem"
+    title = f"{kind} {exercise.number}, {exercise.answer.__name__}:"
     if all(map(_is_nothing, returned)):
         hint = "Write your lines, end them with `return`, and run this cell again."
         return Feedback(False, f"{title} returns nothing yet.\n{hint}")
@@ -71,7 +81,7 @@ def give_feedback(exercise: Exercise, function: Callable[..., object]) -> Feedba
     return Feedback(False, "\n".join([*lines, textwrap.fill(advice, 80, break_on_hyphens=False)]))
 
 
-def _run(function, case) -> _Result:
+def run(function: Callable[..., object], case: tuple[object, ...]) -> Result:
     """Return what a function returns as an array of floats, or the exception it raises."""
     arguments = [np.copy(x) if isinstance(x, np.ndarray) else x for x in case]
     try:
@@ -79,21 +89,27 @@ def _run(function, case) -> _Result:
             result = function(*arguments)
     except Exception as error:  # shown to the student, whatever it is
         return error
-    if not all(np.array_equal(x, y) for x, y in zip(arguments, case, strict=True)):
+    if not all(map(_same, arguments, case)):
         advice = "The numbers may be right, but work on a copy, such as `r = r.copy()`."
-        return _InvalidResult("changed arguments", f"Your function changes its arguments. {advice}")
+        return InvalidResult("changed arguments", f"Your function changes its arguments. {advice}")
     try:
         return None if result is None else np.asarray(result, float)
     except (TypeError, ValueError):
         description = f"an object of type {type(result).__name__}"
-        return _InvalidResult(description, "Your function must return an array of numbers.")
+        return InvalidResult(description, "Your function must return an array of numbers.")
 
 
-def _is_nothing(result: _Result) -> bool:
+def _same(x: object, y: object) -> bool:
+    """Return whether an argument is as it was; NaN is as NaN."""
+    floats = isinstance(x, np.ndarray) and x.dtype.kind == "f"
+    return np.array_equal(x, y, equal_nan=floats)  # type: ignore[arg-type]
+
+
+def _is_nothing(result: Result) -> bool:
     return result is None or isinstance(result, NotImplementedError)
 
 
-def _equal(a: _Result, b: _Result) -> bool:
+def _equal(a: Result, b: Result) -> bool:
     if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
         return type(a) is type(b)  # both raise the same kind of exception, or return nothing
     return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=1e-9, equal_nan=True)
@@ -101,7 +117,7 @@ def _equal(a: _Result, b: _Result) -> bool:
 
 def _format(value: object) -> str:
     if isinstance(value, Exception):
-        return str(value) if isinstance(value, _InvalidResult) else f"{type(value).__name__}: {value}"
+        return str(value) if isinstance(value, InvalidResult) else f"{type(value).__name__}: {value}"
     if not isinstance(value, np.ndarray):
         return str(value)
     text = np.array2string(value, precision=4, separator=", ", suppress_small=True, threshold=40)
@@ -113,7 +129,7 @@ def _misconception(exercise, cases, returned, correct) -> str | None:
     every = [True] * len(cases)
     finite = [isinstance(result, np.ndarray) and bool(np.isfinite(result).all()) for result in returned]
     fails_where_finite = any(f and not c for f, c in zip(finite, correct, strict=True))
-    made = {text: [_run(wrong, case) for case in cases] for text, wrong in exercise.misconceptions.items()}
+    made = {text: [run(wrong, case) for case in cases] for text, wrong in exercise.misconceptions.items()}
     # An overflow in some cases may hide what is wrong in all: then only the finite cases are compared.
     for compared in (every, finite) if fails_where_finite else (every,):
         for text, results in made.items():
@@ -125,7 +141,7 @@ def _misconception(exercise, cases, returned, correct) -> str | None:
 def _other_mistake(returned, expected, correct) -> str:
     """Return feedback on a mistake that can occur in any exercise."""
     result, right = (results[correct.index(False)] for results in (returned, expected))
-    if isinstance(result, _InvalidResult):
+    if isinstance(result, InvalidResult):
         return result.feedback
     if isinstance(result, Exception):
         return "Your function raises an exception: read the message above."
