@@ -19,6 +19,8 @@ ABLATIONS = records.COMPARISONS_DIR / "ablations"
         ("actor-critic/cartpole", records.RECORDS_DIR, 6_000),
         ("actor-critic/pendulum", records.RECORDS_DIR, 61_000),
         ("actor-critic/access-control", records.RECORDS_DIR, 151_000),
+        ("ppo/cartpole", records.RECORDS_DIR, 11_000),
+        ("ppo/pendulum", records.RECORDS_DIR, 21_000),
         ("dqn/cartpole", records.RECORDS_DIR, 2_100),
         ("ddpg/pendulum", records.RECORDS_DIR, 1_250),
         ("ddpg-paper/pendulum", records.RECORDS_DIR, 1_450),
