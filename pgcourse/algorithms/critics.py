@@ -76,16 +76,17 @@ class Critic:
     Args:
         value: network from N states to v, shape (N,).
         config: settings.
+        fused: whether Adam moves all weights in one call, which is faster and rounds differently.
 
     Slides 57–59; Sutton & Barto (2018), section 13.6 for the average reward.
     """
 
-    def __init__(self, value: ValueFunction, config: CriticConfig = CriticConfig()):
+    def __init__(self, value: ValueFunction, config: CriticConfig = CriticConfig(), *, fused: bool = False):
         if config.eta_average_reward is not None and n_seeds(value) > 1:
             got = config.eta_average_reward
             raise ValueError(f"eta_average_reward must be None where several seeds learn at once, got {got}")
         self.value, self.config, self.r_bar, self._warned = value, config, 0.0, False
-        self.optimizer = make_optimizer(config.optimizer, value.parameters(), config.eta_critic)
+        self.optimizer = make_optimizer(config.optimizer, value.parameters(), config.eta_critic, fused=fused)
 
     @torch.no_grad()
     def __call__(self, s: np.ndarray) -> Float[np.ndarray, " N"]:

@@ -123,7 +123,8 @@ class Batch(NamedTuple):
         steps = rng.permutation(len(self.L)).reshape(n_seeds(rng), -1)
         for part in np.array_split(steps, -(-steps.shape[1] // size), axis=1):
             i = part.ravel()
-            yield Batch(self.s[i], self.a[i], self.target[i], self.A[i], self.L[i])
+            k = torch.from_numpy(i)
+            yield Batch(self.s[i], self.a[i], self.target[i], self.A[k], self.L[k])
 
 
 class PPO(Resumable):
@@ -167,10 +168,13 @@ class PPO(Resumable):
             got = config.target_kl
             raise ValueError(f"target_kl must be None where several seeds learn at once, got {got}")
         check_standardize(config.standardize, n)
-        self.env, self.policy, self.critic, self.config = env, policy, Critic(value, config), config
+        self.env, self.policy, self.config = env, policy, config
+        self.critic = Critic(value, config, fused=True)
         self.eta = self._annealed("eta", config.eta)
         self.eta_critic = self._annealed("eta_critic", config.eta_critic)
-        self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
+        self.optimizer = make_optimizer(
+            config.optimizer, policy.parameters(), self.eta(0), fused=True, maximize=True
+        )
         self.n_steps, self._warned = 0, False
         self._reset()
         s = self._state.s
@@ -193,10 +197,10 @@ class PPO(Resumable):
             for s, a, target, A, L_old in batch.minibatches(self.config.minibatch_size, self._rng):
                 losses.append(self.critic.fit(s, target, eta=eta_critic, max_norm=self.config.max_norm))  # 2
                 L, H = self.policy.log_prob_and_entropy(s, a)
-                terms = self.surrogate(L, L_old, A)
-                J_hat = terms.mean() + beta * H.mean()  # 4
+                terms = self.surrogate(L, L_old, A) + (beta * H if beta else 0)
+                J_hat = terms.mean()  # 4
                 gradient_step(self.optimizer, J_hat, eta, self.policy, max_norm=self.config.max_norm)  # 5
-                surrogates.append(J_hat.item() if n == 1 else per_seed(terms + beta * H, n))
+                surrogates.append(J_hat.item() if n == 1 else per_seed(terms, n))
             if self.config.target_kl is not None and self._moved(batch)[0] > self.config.target_kl:
                 break
 

@@ -67,24 +67,23 @@ class CategoricalPolicy(nn.Module):
 
         Slides 5, 24 and 34.
         """
-        return self._log_prob(self.logits(s), a)
+        return self._log_prob(self.logits(s).log_softmax(dim=1), a)
 
     def log_prob_and_entropy(self, s: object, a: object) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """Return ``log_prob`` and the entropies H = −Σₖ πₖ log πₖ of the states, both of shape (N,)."""
-        logits = self.logits(s)
-        log_pi = logits.log_softmax(dim=1)
-        return self._log_prob(logits, a), -(log_pi.exp() * log_pi).sum(dim=1)
+        log_pi = self.logits(s).log_softmax(dim=1)
+        return self._log_prob(log_pi, a), -(log_pi.exp() * log_pi).sum(dim=1)
 
-    def _log_prob(self, logits: Float[Tensor, "N K"], a: object) -> Float[Tensor, " N"]:
-        a, n_actions = as_tensor("a", a), logits.shape[1]
-        if a.shape != logits.shape[:1]:
-            expected = tuple(logits.shape[:1])
+    def _log_prob(self, log_pi: Float[Tensor, "N K"], a: object) -> Float[Tensor, " N"]:
+        a, n_actions = as_tensor("a", a), log_pi.shape[1]
+        if a.shape != log_pi.shape[:1]:
+            expected = tuple(log_pi.shape[:1])
             raise ValueError(f"a must have shape {expected}, one action a state, got {tuple(a.shape)}")
         labels = a.long()
         if not is_integral(a) or (len(a) and not 0 <= labels.min() <= labels.max() < n_actions):
             got = f"{a.dtype} from {labels.min()} to {labels.max()}"
             raise ValueError(f"a must hold integers in 0..{n_actions - 1}, got {got}")
-        return -F.cross_entropy(logits, labels, reduction="none")
+        return -F.nll_loss(log_pi, labels, reduction="none")
 
     @torch.no_grad()
     def probabilities(self, s: object) -> Float[np.ndarray, "N K"]:
