@@ -310,9 +310,21 @@ def specs(name=NAME, settings=1, seeds=10, unit="steps"):
 )
 def test_every_core_has_a_block_and_what_cannot_learn_at_once_runs_alone(tmp_path, runs, n_jobs, sizes):
     runs = runs(tmp_path)
-    groups = blocks.plan(runs, n_jobs)
+    groups = blocks.plan(runs, runs, n_jobs)
     assert [len(group) for group in groups] == sizes
     assert list(itertools.chain(*groups)) == list(runs)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+def test_blocks_are_the_same_however_much_of_the_sweep_is_done(tmp_path, n_jobs):
+    runs = specs(settings=2)(tmp_path)
+    groups = blocks.plan(runs, runs, n_jobs)
+    for k in range(len(groups) + 1):
+        todo = {folder: runs[folder] for folder in itertools.chain(*groups[k:])}
+        assert blocks.plan(runs, todo, n_jobs) == groups[k:]
+    others = [*runs][1:]  # seed 0 was done before the sweep asked for ten seeds
+    rest = blocks.plan(runs, {folder: runs[folder] for folder in others}, n_jobs)
+    assert rest == [groups[0][1:], *groups[1:]]
 
 
 @pytest.mark.parametrize(

@@ -43,15 +43,17 @@ def obstacle(spec: RunSpec, seeds: Sequence[int]) -> str | None:
     return None
 
 
-def plan(runs: Runs, n_jobs: int) -> list[list[Path]]:
-    """Return the unfinished runs in groups: blocks that learn at once, and runs that go on alone.
+def plan(runs: Runs, todo: Runs, n_jobs: int) -> list[list[Path]]:
+    """Return the runs of a sweep that are still to do in groups: blocks that learn at once, and single runs.
 
     What has begun as a block is continued as that block. If that is not possible, because a run of it has
-    finished or is missing, there is a warning. New blocks are made so that there is work for ``n_jobs``.
+    finished or is missing, there is a warning. New blocks are made so that the whole sweep has work for
+    ``n_jobs``; they are the same however much of it is done, so that a killed sweep ends as another.
     """
     groups: list[list[Path]] = []
-    new = []
-    for alike in _alike(runs):
+    sweep = list(_alike(runs))
+    for every in sweep:
+        alike = {seed: folder for seed, folder in every.items() if folder in todo}
         begun = {seed: block for seed, folder in alike.items() if (block := _begun_with(folder))}
         for block in {tuple(block): block for block in begun.values()}.values():
             members = [seed for seed in block if seed in alike and begun.get(seed, block) == block]
@@ -61,13 +63,14 @@ def plan(runs: Runs, n_jobs: int) -> list[list[Path]]:
                 others = ", ".join(str(seed) for seed in block if seed not in members)
                 warnings.warn(f"{_names(left)} alone, without seed {others} of their block", stacklevel=4)
                 groups += [[folder] for folder in left]
-        new += [alike] if alike else []
-    for alike in new:
-        n_parts = min(len(alike), -(-n_jobs // len(new)))
-        parts = [part.tolist() for part in np.array_split(list(alike), n_parts)]
-        together = len(parts[0]) > 1 and obstacle(runs[alike[parts[0][0]]], parts[0]) is None
-        for part in parts if together else [[seed] for seed in alike]:
-            groups.append([alike[seed] for seed in part])
+        n_parts = min(len(every), -(-n_jobs // len(sweep)))
+        parts = [
+            [seed for seed in part.tolist() if seed in alike] for part in np.array_split([*every], n_parts)
+        ]
+        new: list[list[int]] = [part for part in parts if part]
+        largest = max(new, key=len, default=[])
+        together = len(largest) > 1 and obstacle(runs[alike[largest[0]]], largest) is None
+        groups += [[alike[k] for k in part] for part in (new if together else [[k] for k in alike])]
     order = {folder: k for k, folder in enumerate(runs)}
     return sorted(groups, key=lambda group: order[group[0]])
 

@@ -178,8 +178,8 @@ def _run_all(
             checkpoints.clear(folder)  # they are still there if it was killed right after the result
             with contextlib.suppress(OSError):
                 (folder / ".lock").unlink(missing_ok=True)
-    n_jobs = min(int(n_jobs or os.cpu_count() or 1), len(todo))
-    plan = [[folder] for folder in todo] if scheduler else blocks.plan(todo, n_jobs)
+    n_jobs = int(n_jobs or os.cpu_count() or 1)
+    plan = [[folder] for folder in todo] if scheduler else blocks.plan(runs, todo, n_jobs)
     groups = [{folder: todo[folder] for folder in group} for group in plan]
     n_jobs = min(n_jobs, len(groups))
     try:
