@@ -340,7 +340,7 @@ PROBLEMS = [
 
 # Typical wrong submissions: what stands in the solution, what instead, and how the feedback begins.
 WRONG = [
-    ("PA", "direction = sigma**2 * g", "direction = g", "This is the step along g"),
+    ("PA", "2 * delta", "delta", "The divergence is half of the sum"),
     (
         "PB",
         "mu_0 = s @ w\n    for epoch in order:\n",
