@@ -33,7 +33,7 @@ READS = {
     "test_exercises.py": ("book/**/*.ipynb",),
     "test_faults.py": ("benchmarks/*", *PACKAGE),
     "test_grading.py": ("problems/*", *PACKAGE),
-    "test_handouts.py": ("problems/*", "book/*.ipynb", "Makefile", *PACKAGE),
+    "test_handouts.py": ("problems/*", "book/*.ipynb", "book/beyond/*.ipynb", "Makefile", *PACKAGE),
     "test_language.py": (*BOOK, *PACKAGE),
     "test_main.py": (*BOOK, *TEXTS, *PACKAGE),
     "test_notebooks.py": (*BOOK, *TEXTS, *PACKAGE, *STUDENT, "tests/*.py"),

@@ -84,7 +84,7 @@ def test_every_notebook_with_solutions_has_a_handout_which_its_page_links():
 @pytest.mark.parametrize("stem", HANDOUTS)
 def test_a_handout_has_all_exercises_and_no_solution(stem):
     path = DOWNLOADS / "handouts" / f"{stem}.ipynb"
-    original = BOOK / f"{stem.replace('studies-', 'studies/')}.ipynb"
+    original = BOOK / f"{stem.replace('studies-', 'studies/').replace('beyond-', 'beyond/')}.ipynb"
     nbformat.validate(nbformat.read(path, 4))
     text, whole = "\n".join(sources(path)), "\n".join(sources(original))
     assert not SOLUTION.search(text)

@@ -188,7 +188,7 @@ def test_a_notebook_keeps_the_conventions_of_all(path):
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
         assert len(grading.source(cell).splitlines()) <= MAX_LINES
-    chapter = re.search(r"pgcourse/book/([\w-]+)\.html", prose(solved(path)))[1]
+    chapter = re.search(r"pgcourse/book/([\w/-]+)\.html", prose(solved(path)))[1]
     assert (ROOT / "book" / f"{chapter}.ipynb").exists()
 
 

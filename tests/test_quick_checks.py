@@ -14,12 +14,13 @@ from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 
 from pgcourse.environments import lqr, worlds
-from pgcourse.maths import logistic, returns
+from pgcourse.environments.mdp import MDP
+from pgcourse.maths import logistic, returns, trust_region
 from pgcourse.maths.estimators import estimator_statistics, score_function
 from pgcourse.maths.td import td_error
 
 BOOK = Path(__file__).parents[1] / "book"
-CHAPTERS = sorted(BOOK.glob("0*.ipynb"))
+CHAPTERS = [*sorted(BOOK.glob("0*.ipynb")), *sorted(BOOK.glob("beyond/*.ipynb"))]
 QUICK_CHECK = re.compile(
     r"^\*\*Quick check\.\*\* (?P<question>.+)\n\n(?P<answers>(?:- .+\n)+)\n"
     r"<details>\n<summary>Answers</summary>\n\n(?P<explanations>(?:- .+\n)+)\n</details>(?P<rest>.*)",
@@ -97,10 +98,10 @@ def test_the_right_answer_is_not_always_in_the_same_place_nor_the_longest():
 # Whether the answers are right
 
 
-def find(chapter: int, words: str) -> QuickCheck:
-    [check] = [
-        check for (stem, text), check in ALL.items() if stem.startswith(f"{chapter:02}-") and words in text
-    ]
+def find(chapter: int | str, words: str) -> QuickCheck:
+    """The check of a chapter, by its number, or its name if it has none, and words of the question."""
+    name = f"{chapter:02}-" if isinstance(chapter, int) else chapter
+    [check] = [check for (stem, text), check in ALL.items() if stem.startswith(name) and words in text]
     return check
 
 
@@ -120,6 +121,7 @@ def target(terminated: bool, gamma: float) -> np.ndarray:
 
 
 R, X, Y = np.array([1.0, 2.0, 4.0]), np.array([2.0, -1.0]), np.array([0.6, 0.3, 0.1])
+RHO = trust_region.importance_weight(np.log([0.5]), np.log([0.2]))[0]
 # By chapter and words of the question: what each answer is, as its explanation says that it comes about.
 COMPUTED = {
     (1, "1, 2 and 4"): [
@@ -136,6 +138,8 @@ COMPUTED = {
     (6, "bias of length 0.3"): [(0.3**2 + 9) / 100, 0.3**2 + 9 / 100, 0.3 + 9 / 100, 0.3**2 + 9 / 10],
     (7, "two actions with the probabilities"): [1, None, 0.2 / 0.8, 0.8 / 0.2],
     (7, "A time limit stops"): [target(True, 0.8), target(False, 0.8), target(False, 1.0), None],
+    ("ppo", "advantage 4"): [0.2 * 4, RHO * 4, 0.2 * RHO * 4, 0.5 * RHO * 4],
+    ("ppo", "from 0.01 to 0.04"): [np.sqrt(0.04 / 0.01), 0.04 / 0.01, (0.04 / 0.01) ** 2],
 }
 
 
@@ -223,6 +227,54 @@ def test_the_derivative_at_the_actor_s_own_action_is_the_gradient():
     assert (-own).item() == pytest.approx(0.25)  # times ∂μ/∂K = −s, as in chapter 8
     assert own * taken < 0
     assert r"at $\mu(s)$" in find(8, "At which action").right.lower()
+
+
+def test_the_surrogate_is_exact_where_actions_do_not_influence_the_next_state():
+    """Where they do, and each leads to one state with certainty, it is not."""
+    rng = np.random.default_rng(0)
+    P = np.repeat(rng.dirichlet(np.ones(3), size=(3, 1)), 2, axis=1)
+    uninfluenced = MDP(P, rng.normal(size=(3, 2)), np.ones(3) / 3, horizon=4)
+    certain = MDP(np.eye(2)[[[0, 1], [1, 0]]], rng.normal(size=(2, 2)), np.array([1.0, 0.0]), horizon=4)
+    for mdp, exact in ((uninfluenced, True), (certain, False)):
+        w, new_w = rng.normal(size=(2, mdp.n_states, 2))
+        L = np.einsum("ts,sa,tsa->", mdp.state_visitation(w), mdp.pi(new_w), mdp.values(w).A)
+        assert (abs(mdp.J(new_w) - mdp.J(w) - L) < 1e-10) == exact
+    assert "no influence on the next state" in find("ppo", "the true gain").right
+
+
+def test_twice_the_step_has_four_times_the_divergence():
+    p, direction = logistic.softmax(W), np.array([[1.0, 0.0], [0.5, -0.5]])
+    once, twice = (trust_region.kl_divergence(p, logistic.softmax(W + x * direction)) for x in (1e-3, 2e-3))
+    assert twice == pytest.approx(4 * once, rel=1e-2)
+
+
+def clipped_gradient(rho, A):
+    """Derivative of L^clip with respect to three logits, all 0, for actions 0, 1 and so on in one state."""
+
+    def L_clip(w):
+        L = np.log(logistic.softmax(w)[: len(rho)])
+        return trust_region.clipped_surrogate(trust_region.importance_weight(L, L_old), A, 0.2).mean()
+
+    L_old = np.log(1 / 3) - np.log(rho)
+    return np.array([L_clip(e) - L_clip(-e) for e in 1e-5 * np.eye(3)]) / 2e-5
+
+
+def test_a_clipped_sample_does_nothing_and_others_move_its_action_either_way():
+    alone = clipped_gradient(np.array([1.9]), np.array([1.0]))
+    good, bad = (clipped_gradient(np.array([1.9, 1.0]), np.array([1.0, A])) for A in (1, -1))
+    assert alone == pytest.approx(0)
+    assert good[0] < -0.1
+    assert bad[0] > 0.1
+    assert find("ppo", "reached 1.9").right.startswith("Its own sample does nothing")
+
+
+def test_before_the_first_step_ratio_and_clipping_change_nothing():
+    L, A = np.log([0.2, 0.5, 0.9]), np.array([2.0, -1.0, 0.5])
+    more, less = (trust_region.importance_weight(L + x, L) for x in (1e-6, -1e-6))
+    change = trust_region.clipped_surrogate(more, A, 0.2) - trust_region.clipped_surrogate(less, A, 0.2)
+    assert change / 2e-6 == pytest.approx(A)
+    assert not trust_region.is_clipped(np.ones(3), A, 0.2).any()
+    assert find("ppo", "One epoch").right == "Nothing."
 
 
 # What the site makes of them

@@ -33,7 +33,7 @@ class Problem(NamedTuple):
 class ProblemSet(NamedTuple):
     """The problems of a chapter."""
 
-    name: str  # such as "chapter_5"
+    name: str  # such as "chapter_5" or "ppo"
     title: str
     problems: list[Problem]
     module: types.ModuleType  # that of the Python file

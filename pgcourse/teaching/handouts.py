@@ -25,7 +25,7 @@ def write(problems: Path, chapters: Path, target: Path) -> list[Path]:
 
     Args:
         problems: folder with the sets: for each a notebook and a Python file, with the same name.
-        chapters: folder with the chapters, ``01-….ipynb`` and so on.
+        chapters: folder with the chapters, ``01-….ipynb`` and so on, and those in ``beyond``.
         target: folder for the handouts, which is made.
 
     Raises:
@@ -33,7 +33,7 @@ def write(problems: Path, chapters: Path, target: Path) -> list[Path]:
     """
     sets = sets_in(problems)
     if not sets:
-        raise ValueError(f"problems must be a folder with problem sets, chapter_….ipynb, got {problems}")
+        raise ValueError(f"problems must be a folder with problem sets, notebooks, got {problems}")
     written = []
     for name in ("student", "solutions", "bundles", "chapters"):
         (target / name).mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def write(problems: Path, chapters: Path, target: Path) -> list[Path]:
             written.append(_write(target / name / path.name, version))
         written.append(target / "bundles" / f"{path.stem}.zip")
         write_bundle(path, written[-1])
-    for path in sorted(chapters.glob("[0-9]*.ipynb")):
+    for path in chapters_in(chapters):
         written.append(_write(target / "chapters" / path.name, without_solutions(read_notebook(path))))
     written.append(target / "points.md")
     written[-1].write_text(points_table(sets), "utf-8")
@@ -54,8 +54,17 @@ def write(problems: Path, chapters: Path, target: Path) -> list[Path]:
 
 
 def sets_in(folder: Path) -> list[Path]:
-    """Return the notebooks of all problem sets in a folder, in the order of the chapters."""
-    return sorted(folder.glob("chapter_*.ipynb"), key=lambda path: (len(path.stem), path.stem))
+    """Return the notebooks of all problem sets in a folder: first those of the lecture, in its order."""
+
+    def place(path: Path) -> tuple[bool, int, str]:
+        return not path.stem.startswith("chapter_"), len(path.stem), path.stem
+
+    return sorted(folder.glob("*.ipynb"), key=place)
+
+
+def chapters_in(folder: Path) -> list[Path]:
+    """Return the notebooks of all chapters in a folder: the lecture's in order, then those beyond it."""
+    return [*sorted(folder.glob("[0-9]*.ipynb")), *sorted(folder.glob("beyond/*.ipynb"))]
 
 
 def for_students(notebook: dict) -> dict:

@@ -24,7 +24,7 @@ Result = np.ndarray | Exception | None  # of a function in one case: what it ret
 class Exercise(NamedTuple):
     """A function that the student is asked to write, in a chapter or in a problem set."""
 
-    number: str  # such as "4.4"; of a problem "4A"
+    number: str  # such as "4.4" or "P.2"; of a problem "4A" or "PA"
     answer: Callable[..., np.ndarray]  # the student's function has its name and its arguments' names
     cases: Callable[[np.random.Generator], Cases]  # arguments; the first are small enough to follow by hand
     misconceptions: dict[str, Callable[..., np.ndarray]]  # feedback, and a function that makes this mistake
