@@ -4,11 +4,11 @@ pip install stable-baselines3
 python benchmarks/ddpg.py [--updates 1000] [--steps 10000] [--seeds 5]
 
 First speed, on the pendulum: environment steps with one update each, for two sizes of network, two of
-mini-batch, and one or two threads, the median over five rounds in which both take turns. Beside it stands an
+minibatch, and one or two threads, the median over five rounds in which both take turns. Beside it stands an
 upper limit: an update cannot do without certain matrix products, and PyTorch multiplies two matrices of that
-network and mini-batch at a certain speed.
+network and minibatch at a certain speed.
 
-Then returns: both have the networks, learning rates, γ, τ, mini-batches and noise of our recipe, and one
+Then returns: both have the networks, learning rates, γ, τ, minibatches and noise of our recipe, and one
 thread; each policy is evaluated in 100 fresh episodes.
 """
 

@@ -3,7 +3,7 @@
 pip install stable-baselines3
 python benchmarks/dqn.py [--steps 50000] [--seeds 10] [--n-jobs 2]
 
-All have two hidden layers of 256 units, mini-batches of 64, γ = 0.99, and half as many updates as steps. The
+All have two hidden layers of 256 units, minibatches of 64, γ = 0.99, and half as many updates as steps. The
 peer has the settings of RL Zoo, its own collection of tuned hyperparameters, for CartPole (128 updates after
 every 256 steps), or ours. Each run has one thread; each policy is evaluated in 100 fresh episodes. Steps per
 second are the median over the seeds. They include everything but making the environment.

@@ -4,7 +4,7 @@ pip install stable-baselines3
 python benchmarks/seeds.py [--seconds 3]
 
 All on one thread of one process. A2C, PPO and DDPG of Stable-Baselines3 have our recipe's networks, numbers
-of environments, rollouts and mini-batches; with several seeds they run one after the other, at the speed of
+of environments, rollouts and minibatches; with several seeds they run one after the other, at the speed of
 one. Ours learns with S seeds at once. Then come the environments alone, 80 of them, with random actions; and
 how the time of an update grows with the number of seeds and with the width of the networks. Each figure is
 the median of three rounds, in which all take turns.

@@ -42,7 +42,7 @@ def test_one_step_per_rollout_is_the_actor_critics(surrogate):
     env = SyncVectorEnv([mdp.env] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
     other = ActorCritic(env, policy, value, ActorCriticConfig(**settings))
     for _ in range(5):
-        algorithm._rng.bit_generator.state = other._rng.bit_generator.state  # mini-batches draw from it
+        algorithm._rng.bit_generator.state = other._rng.bit_generator.state  # minibatches draw from it
         before = algorithm.policy.w.detach().clone()
         metrics, others = algorithm.update(), other.update()
         torch.testing.assert_close(algorithm.policy.w, other.policy.w, rtol=1e-12, atol=1e-14)
@@ -52,7 +52,7 @@ def test_one_step_per_rollout_is_the_actor_critics(surrogate):
 
 
 def test_an_update_is_equation_7_by_hand(monkeypatch):
-    """Three epochs of four mini-batches in NumPy: GAE, importance weights, clipping, standardised advantages,
+    """Three epochs of four minibatches in NumPy: GAE, importance weights, clipping, standardised advantages,
     entropy bonus, value steps and gradients of limited length, with rates that fall linearly."""
     mdp, rollouts = (
         random_mdp(4, 3, np.random.default_rng(3), horizon=6, gamma=0.9),

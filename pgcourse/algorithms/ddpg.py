@@ -3,7 +3,7 @@
 Slide 66, one iteration for each step of the environment:
 
 1. take a = μ(s) + noise, get r and s'; add (s, a, s', r) to the replay buffer
-2. sample a mini-batch from it
+2. sample a minibatch from it
 3. y = r + γ Q'(s', μ'(s')), with the target networks Q' and μ'
 4. w₁ ← w₁ − η' mean of (Q(s, a) − y) ∂Q(s, a)/∂w₁
 5. w₂ ← w₂ + η mean of ∂Q(s, a)/∂a · ∂μ(s)/∂w₂, at a = μ(s)
@@ -65,7 +65,7 @@ class DDPG(OffPolicyAlgorithm):
         policy: the actor, a network giving μ(s): ``policy(s)`` and, as an array, ``policy.greedy(s)``.
         critic: network giving q(s, a) as ``critic(s, a)``.
         config: settings.
-        seed: of the environment, the noise and the mini-batches; several learn at once (``seeds``).
+        seed: of the environment, the noise and the minibatches; several learn at once (``seeds``).
 
     Raises:
         ValueError: also if the networks and the environment do not fit together.
@@ -114,7 +114,7 @@ class DDPG(OffPolicyAlgorithm):
         return np.clip(self.policy.greedy(s) + noise, self.low, self.high)
 
     def learn(self, batch: Transitions) -> tuple[float, float]:
-        """Do lines 3 to 6 with a mini-batch of any policy; return the critic's loss and mean Q(s, a)."""
+        """Do lines 3 to 6 with a minibatch of any policy; return the critic's loss and mean Q(s, a)."""
         s, a, r, next_s, terminated = (torch.from_numpy(column) for column in batch)
         y = td_target(r, self.next_q(next_s), terminated, self.config.gamma)  # 3
         q = self.critic(s, a)

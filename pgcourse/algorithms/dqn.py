@@ -3,7 +3,7 @@
 One iteration:
 
 1. take a = argmaxₐ Q(s, a), or with probability ε a random action; add (s, a, s', r) to the replay buffer
-2. sample a mini-batch from it
+2. sample a minibatch from it
 3. y = r + γ maxₐ' Q'(s', a')
 4. w ← w − η mean of clip(Q(s, a) − y) ∂Q(s, a)/∂w, clipped to ±1
 5. every so many iterations: Q' ← Q
@@ -61,7 +61,7 @@ class DQNConfig(OffPolicyConfig):
         128, "iterations between two copies to the target network, at least 1"
     )
     train_interval: int = checks.setting(2, "steps in each environment for each update, at least 1")
-    batch_size: int = checks.setting(64, "transitions in a mini-batch, at least 1")
+    batch_size: int = checks.setting(64, "transitions in a minibatch, at least 1")
     capacity: int = checks.setting(100_000, "transitions in the replay buffer, at least batch_size")
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class DQN(OffPolicyAlgorithm):
         env: vector environment with K numbered actions; ``Environment`` says what is asked of it.
         q_network: network giving Q(s, ·), shape (N, K).
         config: settings.
-        seed: of the environment, the exploration and the mini-batches; several learn at once (``seeds``).
+        seed: of the environment, the exploration and the minibatches; several learn at once (``seeds``).
 
     A truncated episode still bootstraps; only a terminated one has y = r.
     """
@@ -112,7 +112,7 @@ class DQN(OffPolicyAlgorithm):
         return np.where(explores, self.random_action(), self.policy.greedy(s))
 
     def learn(self, batch: Transitions) -> tuple[float, float]:
-        """Do lines 3 to 5 with a mini-batch of any policy; return ½ mean (Q(s, a) − y)², and mean Q(s, a)."""
+        """Do lines 3 to 5 with a minibatch of any policy; return ½ mean (Q(s, a) − y)², and mean Q(s, a)."""
         s, a, r, next_s, terminated = (torch.from_numpy(column) for column in batch)
         with torch.no_grad():
             next_q = self.target_q_network(next_s).amax(dim=1)

@@ -1,6 +1,6 @@
 """Off-policy learning from a replay buffer: what DQN (slide 2) and DDPG (slide 66) have in common.
 
-One iteration: act in every environment, store the transitions, sample a mini-batch, learn from it. The
+One iteration: act in every environment, store the transitions, sample a minibatch, learn from it. The
 transitions may come from any policy, such as older versions of the one that is learnt.
 
 Lin (1992); Mnih et al. (2015); Lillicrap et al. (2016).
@@ -35,7 +35,7 @@ class OffPolicyConfig:
         None, "steps after which rates have fallen to a half; None keeps them"
     )
     gamma: float = checks.setting(0.99, "discount γ per step, from 0 to 1")
-    batch_size: int = checks.setting(128, "transitions in a mini-batch, at least 1")
+    batch_size: int = checks.setting(128, "transitions in a minibatch, at least 1")
     capacity: int = checks.setting(1_000_000, "transitions in the replay buffer, at least batch_size")
     learning_starts: int = checks.setting(
         1_000, "steps with random actions before the first update, at least batch_size"
@@ -61,7 +61,7 @@ class UpdateMetrics(NamedTuple):
     episode_returns: Float[np.ndarray, " n_episodes"]  # undiscounted, of the episodes that ended
     reward: float  # mean reward per step
     critic_loss: float  # ½ mean (Q(s, a) − y)²
-    q: float  # mean Q(s, a) over the mini-batch
+    q: float  # mean Q(s, a) over the minibatch
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ class OffPolicyAlgorithm(Resumable):
         env: vector environment; ``Environment`` says what is asked of it.
         replay: empty replay buffer.
         config: settings.
-        seed: of the environment, the exploration and the mini-batches; several learn at once (``seeds``).
+        seed: of the environment, the exploration and the minibatches; several learn at once (``seeds``).
         networks: those that learn.
     """
 
@@ -107,7 +107,7 @@ class OffPolicyAlgorithm(Resumable):
         raise NotImplementedError
 
     def learn(self, batch: Transitions) -> tuple[float, float]:
-        """Learn from a mini-batch of any policy; return the critic's loss and the mean of Q(s, a)."""
+        """Learn from a minibatch of any policy; return the critic's loss and the mean of Q(s, a)."""
         raise NotImplementedError
 
     def update(self) -> UpdateMetrics:

@@ -2,14 +2,14 @@
 
 Ĵ(w) = 1/n Σₜ min(ρₜAₜ, clip(ρₜ, 1−ε, 1+ε) Aₜ) + β/n Σₜ H(π_w(·∣sₜ))        ρ = π_w(a∣s) / π₀(a∣s)
 
-Slide 61's loop, with lines 2, 4 and 5 repeated for the mini-batches of several epochs. After the first step
+Slide 61's loop, with lines 2, 4 and 5 repeated for the minibatches of several epochs. After the first step
 the policy is no longer π₀, which took the actions: the importance weight ρ corrects the probability of the
 action, and clipping stops where the correction would be large. A and the targets of v are estimated once,
-before anything moves, as in ``ActorCritic``; with one epoch, one mini-batch and the "plain" surrogate it is
+before anything moves, as in ``ActorCritic``; with one epoch, one minibatch and the "plain" surrogate it is
 ``ActorCritic``.
 
 Departures from the paper: actor and critic are two networks with two optimisers, so the value loss has a
-learning rate instead of a coefficient; advantages are standardised over the rollout, not over a mini-batch;
+learning rate instead of a coefficient; advantages are standardised over the rollout, not over a minibatch;
 ε is constant.
 
 On no slide; Schulman, Wolski, Dhariwal, Radford & Klimov (2017), equations 7 and 9 and algorithm 1.
@@ -66,7 +66,7 @@ class PPOConfig(PolicyEvaluationConfig):
     )
     n_epochs: int = checks.setting(4, "how many times an update goes through its rollout, at least 1")
     minibatch_size: int = checks.setting(
-        256, "steps of each mini-batch, at least 1, at most those of a rollout"
+        256, "steps of each minibatch, at least 1, at most those of a rollout"
     )
     surrogate: str = checks.setting(
         "clipped", "clipped, weighted (importance weights only) or plain (neither)"
@@ -99,10 +99,10 @@ class UpdateMetrics(NamedTuple):
     n_steps: int  # environment steps so far
     episode_returns: Float[np.ndarray, " n_episodes"]  # undiscounted, of the episodes that ended
     reward: float  # mean reward per step
-    critic_loss: float  # mean over the mini-batches, as is the surrogate
+    critic_loss: float  # mean over the minibatches, as is the surrogate
     surrogate: float  # with the entropy bonus
-    gradient_norm: float  # of the actor, in the last mini-batch, at most max_norm
-    entropy: float  # mean of H(π(·∣s)) in the last mini-batch, in nats
+    gradient_norm: float  # of the actor, in the last minibatch, at most max_norm
+    entropy: float  # mean of H(π(·∣s)) in the last minibatch, in nats
     kl: float  # estimate of KL(π₀ ‖ π_w) after the update, mean over the rollout's states, in nats
     clipped_fraction: float  # of the steps whose gradient clipping has set to zero, after the update
     max_weight: float  # largest importance weight ρ after the update
@@ -138,7 +138,7 @@ class PPO(Resumable):
         policy: the actor, a network with ``log_prob_and_entropy(s, a)`` and ``sample(s, rng)``.
         value: the critic's network, from N states to v, shape (N,).
         config: settings.
-        seed: of the environment, the actions and the mini-batches; several learn at once (``seeds``).
+        seed: of the environment, the actions and the minibatches; several learn at once (``seeds``).
 
     Raises:
         ValueError: also if the networks and the environment do not fit together, or nothing would be learnt.

@@ -106,7 +106,7 @@ class ReplayBuffer:
             kept[:, where] = column.reshape(self.n_seeds, n, *column.shape[1:])[:, last]
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:
-        """Draw a mini-batch for each seed, uniformly and with replacement, of at most what it has stored."""
+        """Draw a minibatch for each seed, uniformly and with replacement, of at most what it has stored."""
         if type(batch_size) is not int:
             checks.count(0, batch_size=batch_size)
             batch_size = int(batch_size)
