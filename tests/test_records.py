@@ -793,10 +793,12 @@ BUDGETS |= {
     "hyperparameters": 10_000,
     "double-pendulum": 50_000,
 }
+BY_RECIPE = {"ppo/cartpole": 100_000, "ppo/acrobot": 300_000}
 SAMPLE_EFFICIENCY = {"dqn": 100_000, "actor-critic": 300_000, "reinforce": 300_000}
 SAMPLE_EFFICIENCY = {f"{name}/cartpole": steps for name, steps in SAMPLE_EFFICIENCY.items()}
 SAMPLE_EFFICIENCY |= {"dqn/acrobot": 100_000, "actor-critic/acrobot": 200_000, "reinforce/acrobot": 200_000}
 SAMPLE_EFFICIENCY |= {"dqn/pong": 600_000, "actor-critic/pong": 600_000}
+BY_RECIPE |= SAMPLE_EFFICIENCY
 
 
 def seeds(folder):
@@ -879,10 +881,17 @@ def test_a_comparison_is_a_short_run_of_the_recipe_as_it_is(record):
     assert record.finished
     assert record.changed_settings() == []
     folder = record.folder.relative_to(records.COMPARISONS_DIR).parts[0]
-    steps = SAMPLE_EFFICIENCY[record.name] if folder == "sample-efficiency" else BUDGETS[folder]
+    steps = BUDGETS.get(folder) or BY_RECIPE[record.name]
     assert record.metadata["budget"] == [steps, "steps"]
     assert all(len(session["commit"]) == 40 for session in record.metadata["sessions"])
     assert {path.name for path in record.folder.iterdir()} == {"run.json", "curve.csv"}
+
+
+def test_ppo_is_compared_over_all_settings_and_seeds():
+    reuse, clip, details = (seeds(f"ppo-{name}") for name in ("reuse", "clip", "details"))
+    assert (len(reuse), len(clip), len(details)) == (2 * 9, 12, 21)
+    assert all(group == list(range(10)) for group in (*reuse.values(), *details.values()))
+    assert all(group == list(range(5)) for group in clip.values())
 
 
 def test_gradient_noise_is_of_an_untrained_policy_and_of_the_saved_ones():
