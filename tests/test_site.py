@@ -73,6 +73,10 @@ OVERFLOW = """() => {
     .filter(e => e.getBoundingClientRect().right > innerWidth).slice(0, 5).map(name)] : [];
 }"""
 
+# Display equations that a column of this width cuts off.
+CUT_OFF = """() => [...document.querySelectorAll("div.math")].filter(
+  e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 40))"""
+
 # What a reader of a baked figure sees: its visible frames, and label, text and spoken text of its sliders.
 LOOK = """figure => ({
   frames: [...figure.querySelectorAll(":scope > div > :is(img, figure)")].filter(
@@ -216,6 +220,11 @@ def test_every_exercise_of_a_notebook_is_a_box_with_its_solution(name):
 def test_nothing_sticks_out(visit, width):
     resize(visit.page, width)
     assert visit.page.evaluate(OVERFLOW) == []
+
+
+def test_no_equation_is_cut_off_on_a_desktop(visit):
+    resize(visit.page, 1280)
+    assert visit.page.evaluate(CUT_OFF) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
