@@ -172,7 +172,7 @@ def test_recorded_broken_trainings(name):
     assert found & set(about["symptoms"]) or found == set(about["symptoms"])
 
 
-# Of the 180 runs in records, those in which something is wrong, and it is true of each.
+# Of all runs in records, those in which something is wrong, and it is true of each.
 WRONG = {
     ("ddpg/suite-pendulum-swingup", 2): {"Plateau below what is known"},  # 52, and the other seeds 600 to 850
     ("ddpg/walker", 1): {"Good, then gone"},  # 834 at step 45,000, and then about 330 to the end

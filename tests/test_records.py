@@ -793,12 +793,10 @@ BUDGETS |= {
     "hyperparameters": 10_000,
     "double-pendulum": 50_000,
 }
-BY_RECIPE = {"ppo/cartpole": 100_000, "ppo/acrobot": 300_000}
-SAMPLE_EFFICIENCY = {"dqn": 100_000, "actor-critic": 300_000, "reinforce": 300_000}
-SAMPLE_EFFICIENCY = {f"{name}/cartpole": steps for name, steps in SAMPLE_EFFICIENCY.items()}
-SAMPLE_EFFICIENCY |= {"dqn/acrobot": 100_000, "actor-critic/acrobot": 200_000, "reinforce/acrobot": 200_000}
-SAMPLE_EFFICIENCY |= {"dqn/pong": 600_000, "actor-critic/pong": 600_000}
-BY_RECIPE |= SAMPLE_EFFICIENCY
+BY_RECIPE = {"dqn/cartpole": 100_000, "actor-critic/cartpole": 300_000, "reinforce/cartpole": 300_000}
+BY_RECIPE |= {"dqn/acrobot": 100_000, "actor-critic/acrobot": 200_000, "reinforce/acrobot": 200_000}
+BY_RECIPE |= {"dqn/pong": 600_000, "actor-critic/pong": 600_000}
+BY_RECIPE |= {"ppo/cartpole": 100_000, "ppo/acrobot": 300_000}
 
 
 def seeds(folder):

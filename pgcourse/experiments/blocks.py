@@ -48,7 +48,7 @@ def plan(runs: Runs, todo: Runs, n_jobs: int) -> list[list[Path]]:
 
     What has begun as a block is continued as that block. If that is not possible, because a run of it has
     finished or is missing, there is a warning. New blocks are made so that the whole sweep has work for
-    ``n_jobs``; they are the same however much of it is done, so that a killed sweep ends as another.
+    ``n_jobs``; they are the same however much of it is done, so a killed sweep ends like an undisturbed one.
     """
     groups: list[list[Path]] = []
     sweep = list(_alike(runs))
