@@ -72,6 +72,7 @@ ALGORITHMS = {
     "dqn": AlgorithmEntry("dqn", "DQN", ("q_network",)),
     "ddpg": AlgorithmEntry("ddpg", "DDPG", ("actor", "critic")),
     "td3": AlgorithmEntry("ddpg", "TD3", ("actor", "twin_critic")),
+    "sac": AlgorithmEntry("sac", "SAC", ("policy", "twin_critic")),
 }
 
 
@@ -317,6 +318,7 @@ register("ddpg-paper/pendulum", _TEXT, "ddpg", PENDULUM, _network, 20_000, 2_000
 _TEXT = "DDPG with two hidden layers each; an update for every step of one environment."
 register("ddpg/pendulum", _TEXT, "ddpg", PENDULUM, ActorAndQ(), 10_000, 1_000)
 register("td3/pendulum", _TEXT.replace("DDPG", "TD3"), "td3", PENDULUM, ActorAndQ(), 10_000, 1_000)
+register("sac/pendulum", _TEXT.replace("DDPG", "SAC"), "sac", PENDULUM, ActorAndQ(), 10_000, 1_000)
 _config = {"sigma": 0.5, "theta": 0.05}
 register("ddpg/mountain-car", _TEXT, "ddpg", MOUNTAIN_CAR, ActorAndQ(), 50_000, 5_000, config=_config)
 
