@@ -6,8 +6,8 @@ python benchmarks/sac.py [--updates 500] [--rounds 5] [--steps 10000] [--seeds 5
 First speed, on the pendulum and one thread: environment steps with one update each, for two sizes of network,
 the median over five rounds in which both take turns. The second size is the peer's default.
 
-Then returns: both have the networks, learning rates, γ, τ, minibatches and noise of our recipe; each policy is
-evaluated in 100 fresh episodes, without noise.
+Then returns: both have the networks, learning rates, γ, τ, minibatches and noise of our recipe; each policy
+is evaluated in 100 fresh episodes, without noise.
 """
 
 import argparse

@@ -62,6 +62,7 @@ PPO = SETTINGS | {"minibatch_size": 30, "n_epochs": 2}
         ("dqn/cartpole", OFF_POLICY, 300),
         ("ddpg/pendulum", OFF_POLICY, 300),
         ("td3/pendulum", OFF_POLICY, 300),
+        ("sac/pendulum", OFF_POLICY, 300),
     ],
 )
 def test_a_block_leaves_the_records_that_its_seeds_leave_alone(tmp_path, name, settings, steps):
@@ -90,7 +91,7 @@ def test_a_block_leaves_the_records_that_its_seeds_leave_alone(tmp_path, name, s
         assert record.verify(20).agrees
 
 
-@pytest.mark.parametrize("name", ["ppo/pendulum", "dqn/cartpole", "td3/pendulum"])
+@pytest.mark.parametrize("name", ["ppo/pendulum", "dqn/cartpole", "td3/pendulum", "sac/pendulum"])
 @pytest.mark.parametrize("optimizer", ["Adam", "RMSprop", "SGD"])
 def test_the_state_of_a_seed_is_that_of_an_algorithm_of_its_own(name, optimizer):
     recipe = recipes.get(name)

@@ -1,4 +1,4 @@
-"""SAC against its equations written out with PyTorch's own distributions, and its density against integrals."""
+"""SAC against its equations with PyTorch's own distributions, and its density against integrals."""
 
 import copy
 import math
@@ -389,7 +389,7 @@ def test_networks_and_environments_that_do_not_fit():
     policy, critic = networks()
     with pytest.raises(ValueError, match=r"env must take actions of real numbers between bounds.*Discrete"):
         SAC(Task("CartPole-v1").make_vector_env(1), policy, critic)
-    with pytest.raises(ValueError, match="^first and second must not share weights"):
+    with pytest.raises(ValueError, match=r"^first and second must not share weights"):
         SAC(env, policy, TwinCritic(critic.first, critic.first))
     with pytest.raises(ValueError, match=r"^policy\(s\) must have shape \(3, 1\), got \(3, 2\)"):
         SAC(env, networks(LOW, HIGH)[0], critic)

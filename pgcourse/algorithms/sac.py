@@ -10,8 +10,8 @@ One iteration is slide 66's, with these lines in other form:
 So α, the temperature, rises while the entropy is below its target H̄. Probabilities are those of actions in
 half ranges, and so is H̄: nothing depends on the units of an action. There is no target actor.
 
-On no slide; Haarnoja, Zhou, Abbeel & Levine (2018), equations 7, 12 and 13; Haarnoja, Zhou, Hartikainen et al.
-(2018), equation 18 for the temperature.
+On no slide; Haarnoja, Zhou, Abbeel & Levine (2018), equations 7, 12 and 13; Haarnoja, Zhou, Hartikainen
+et al. (2018), equation 18 for the temperature.
 """
 
 from __future__ import annotations

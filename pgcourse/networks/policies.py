@@ -289,9 +289,9 @@ class SquashedGaussianPolicy(nn.Module):
     x = tanh(u)        u ~ N(μ(s), σ(s)²)        a = bias + scale · x
     log π = Σₖ (log N(uₖ; μₖ, σₖ²) − log(1 − tanh² uₖ))
 
-    A network gives μ and log σ, the latter clipped to −20…2. Probabilities are densities of x, the action in
-    half ranges, whatever the bounds: of a itself they would be less by Σₖ log scaleₖ. The change of variables'
-    log(1 − tanh² u) is computed as 2 (log 2 − u − log(1 + e^−2u)), which neither under- nor overflows.
+    A network gives μ and log σ, the latter clipped to −20…2. log π is that of x, the action in half ranges,
+    whatever the bounds are; that of a itself is less by Σₖ log scaleₖ. The logarithm of dx/du = 1 − tanh² u
+    is computed as 2 (log 2 − u − log(1 + e^−2u)), which neither under- nor overflows.
 
     Args:
         state_dim: length of a state, at least 1.
