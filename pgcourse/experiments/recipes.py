@@ -318,7 +318,8 @@ register("ddpg-paper/pendulum", _TEXT, "ddpg", PENDULUM, _network, 20_000, 2_000
 _TEXT = "DDPG with two hidden layers each; an update for every step of one environment."
 register("ddpg/pendulum", _TEXT, "ddpg", PENDULUM, ActorAndQ(), 10_000, 1_000)
 register("td3/pendulum", _TEXT.replace("DDPG", "TD3"), "td3", PENDULUM, ActorAndQ(), 10_000, 1_000)
-register("sac/pendulum", _TEXT.replace("DDPG", "SAC"), "sac", PENDULUM, ActorAndQ(), 10_000, 1_000)
+_config, _text = {"tau": 0.01}, _TEXT.replace("DDPG", "SAC")
+register("sac/pendulum", _text, "sac", PENDULUM, ActorAndQ(), 10_000, 1_000, config=_config)
 _config = {"sigma": 0.5, "theta": 0.05}
 register("ddpg/mountain-car", _TEXT, "ddpg", MOUNTAIN_CAR, ActorAndQ(), 50_000, 5_000, config=_config)
 
