@@ -41,7 +41,6 @@ from pgcourse.networks.values import TwinCritic
 class SACConfig(DDPGConfig):
     """Settings of ``SAC``; the policy explores by itself, so that σ is 0."""
 
-    batch_size: int = checks.setting(256, "transitions in a minibatch, at least 1")
     sigma: float = checks.setting(0.0, "standard deviation σ ≥ 0 of noise added to a ~ π, in half ranges")
     alpha: float = checks.setting(1.0, "temperature α > 0, the first one where it is learnt")
     learn_alpha: bool = checks.setting(True, "whether the temperature is learnt")
