@@ -54,7 +54,6 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "algorithms.critics.check_standardize": "check of a config",
     "algorithms.off_policy.OffPolicy": "is DQN or DDPG",
     "algorithms.resumable.": "takes what state_dict returns",
-    "algorithms.sac.Temperature.forward": "inner loop: of a minibatch's size",
     "algorithms.seeds.each_seed": "inner loop: of arrays that an algorithm made",
     "algorithms.seeds.equal_blocks": "inner loop: of arrays that an algorithm made",
     "algorithms.seeds.join_states": "takes what state_dict returns",

@@ -371,6 +371,7 @@ def test_learning_rates_are_those_of_the_steps_so_far():
     [
         ({"alpha": 0}, "alpha must be a positive number, got 0"),
         ({"alpha": math.nan}, "alpha must be a positive number, got nan"),
+        ({"alpha": 1e40}, r"alpha must be from 1e-30 to 1e\+30, got 1e\+40"),
         ({"alpha": "auto"}, "alpha must be a number, got 'auto'"),
         ({"eta_alpha": 0}, "eta_alpha must be a positive number, got 0"),
         ({"target_entropy": math.inf}, "target_entropy must be finite, got inf"),

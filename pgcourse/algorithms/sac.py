@@ -32,6 +32,7 @@ from pgcourse.algorithms.off_policy import polyak_update
 from pgcourse.algorithms.protocols import Environment
 from pgcourse.algorithms.seeds import Seeds
 from pgcourse.arrays import Float
+from pgcourse.networks.mlp import MAX_SCALE
 from pgcourse.networks.policies import SquashedGaussianPolicy
 from pgcourse.networks.stacked import n_seeds, per_row
 from pgcourse.networks.values import TwinCritic
@@ -68,6 +69,8 @@ class Temperature(nn.Module):
     def __init__(self, alpha: float, n_seeds: int = 1):
         super().__init__()
         checks.positive(alpha=alpha)
+        if not 1 / MAX_SCALE <= alpha <= MAX_SCALE:
+            raise ValueError(f"alpha must be from {1 / MAX_SCALE:g} to {MAX_SCALE:g}, got {alpha}")
         n_seeds = checks.count(1, n_seeds=n_seeds)
         self.log_alpha = nn.Parameter(torch.full((n_seeds, 1) if n_seeds > 1 else (1,), math.log(alpha)))
 
