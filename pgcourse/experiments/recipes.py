@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 
 from pgcourse import checks
+from pgcourse.environments.frames import PixelPendulumTask, RenderedTask
 from pgcourse.environments.tasks import (
     AccessControlTask,
     ControlSuiteTask,
@@ -33,11 +34,13 @@ from pgcourse.experiments.architectures import (
     ActorAndQ,
     Architecture,
     GaussianMLP,
+    PixelActorAndQ,
     Pixels,
     PongEpisodes,
     Table,
     algorithm_options,
     make_network,
+    share_encoder,
 )
 from pgcourse.experiments.settings import (
     Setting,
@@ -155,7 +158,8 @@ class Recipe:
         networks = [
             stack([make_network(architecture, role, env, one) for one in seeds]) for role in entry.networks
         ]
-        options = algorithm_options(architecture, config)
+        share_encoder(architecture, networks)
+        options = algorithm_options(architecture, config, env)
         return algorithm_class(env, *networks, config, seed=seeds, **options)
 
     def evaluate(self, policy: Player, n_episodes: int, seed: int, *, greedy: bool = False) -> np.ndarray:
@@ -347,3 +351,8 @@ _long_ddpg("lunar-lander", Task("LunarLanderContinuous-v3"), 150)
 _long_ddpg("half-cheetah", Task("HalfCheetah-v5"), 150)
 _long_ddpg("hopper", Task("Hopper-v5"), 150)
 _long_ddpg("walker", Task("Walker2d-v5"), 150)
+
+_TEXT = "TD3 from pixels: three frames of 32 × 32, an encoder that the critic trains, random shifts."
+_config = {"batch_size": 64, "tau": 0.01, "capacity": 100_000, "learning_starts": 500}
+_from_pixels = functools.partial(register, algorithm="td3", architecture=PixelActorAndQ(), config=_config)
+_from_pixels("td3/pixel-pendulum", _TEXT, task=PixelPendulumTask(), steps=10_000, checkpoint_interval=1_000)
