@@ -68,9 +68,7 @@ def assert_equal(one, other):
     st.sampled_from([0.0, 0.3, 1.0]),
     st.integers(0, 2**32),
 )
-def test_it_equals_a_buffer_of_whole_stacks_to_the_bit(
-    capacity, n_frames, n_envs, n_seeds, n, p_end, seed
-):
+def test_it_equals_a_buffer_of_whole_stacks_to_the_bit(capacity, n_frames, n_envs, n_seeds, n, p_end, seed):
     """Also where the ring is written over, where every step ends an episode, and where new ones begin."""
     whole, frames = pair(capacity, n_frames, n_envs, n_seeds)
     play = Play(n_envs * n_seeds, n_frames, seed, p_end)
@@ -212,9 +210,7 @@ def test_a_shift_pads_with_the_border_and_crops(max_shift):
     m, seen = max_shift, set()
     for stack, moved in zip(stacks, shifted, strict=True):
         padded = np.pad(stack, ((0, 0), (m, m), (m, m)), mode="edge")
-        crops = {
-            (i, j): padded[:, i : i + 7, j : j + 9] for i in range(2 * m + 1) for j in range(2 * m + 1)
-        }
+        crops = {(i, j): padded[:, i : i + 7, j : j + 9] for i in range(2 * m + 1) for j in range(2 * m + 1)}
         [at] = [key for key, crop in crops.items() if np.array_equal(crop, moved)]
         seen.add(at)
     if max_shift == 2:

@@ -93,7 +93,8 @@ class FrameReplayBuffer(ReplayBuffer):
         self.n_envs, self.n_seeds = checks.count(1, n_envs=n_envs), checks.count(1, n_seeds=n_seeds)
         self.max_shift = checks.count(0, MAX_SHIFT, max_shift=max_shift)
         self.stack_shape = self.n_frames, *picture = tuple(sizes.tolist())
-        self.n_added, self._last = 0, None
+        self.n_added = 0
+        self._last: np.ndarray | None = None  # stacks s' of the last transitions, one an environment
         self.capacity = checks.count(1, math.inf, capacity=capacity)
         self.n_rows = self.capacity + self.n_frames * self.n_envs  # younger stacks have frames of older rows
         frames = self._zeros(np.uint8, stack_shape=(2, *picture))
@@ -112,22 +113,22 @@ class FrameReplayBuffer(ReplayBuffer):
     def add(
         self, s: np.ndarray, a: np.ndarray, r: np.ndarray, next_s: np.ndarray, terminated: np.ndarray
     ) -> None:
-        """Store a transition of each environment, shapes (n_seeds · n_envs, ...); or raise, and store none."""
+        """Store a transition of each environment, shapes (n_seeds · n_envs, ...); all valid, or none."""
         n = self.n_seeds * self.n_envs
         s, next_s = as_stacks("s", s, self.stack_shape, n), as_stacks("next_s", next_s, self.stack_shape, n)
         begins = np.ones(n, bool) if self._last is None else (s != self._last).any(axis=(1, 2, 3))
         if (s[begins] != s[begins, :1]).any():
-            raise ValueError("s must be next_s of the step before, or, where an episode begins, one frame repeated")
+            raise ValueError(
+                "s must be next_s of the step before, or, where an episode begins, one frame repeated"
+            )
         if (next_s[:, :-1] != s[:, 1:]).any():
             raise ValueError("next_s must be s without its oldest frame, and one new frame")
+        others, columns = zip(("a", "r", "terminated"), (a, r, terminated), strict=True), self._columns[2:]
         with np.errstate(over="ignore"):
-            new = [
-                converted(name, x, column)
-                for name, x, column in zip(Columns._fields[2:], (a, r, terminated), self._columns[2:], strict=True)
-            ]
-        for name, x, column in zip(Columns._fields[2:], new, self._columns[2:], strict=True):
-            if x.shape != (n, *column.shape[2:]):
-                raise ValueError(f"{name} must have shape {(n, *column.shape[2:])}, got {x.shape}")
+            new = [converted(name, x, kept) for (name, x), kept in zip(others, columns, strict=True)]
+        for name, x, kept in zip(Columns._fields[2:], new, columns, strict=True):
+            if x.shape != (n, *kept.shape[2:]):
+                raise ValueError(f"{name} must have shape {(n, *kept.shape[2:])}, got {x.shape}")
             checks.finite(**{name: x})
         where = np.arange(self.n_added, self.n_added + self.n_envs) % self.n_rows
         age = self._columns.age[:, where - self.n_envs].ravel() + 1
@@ -140,10 +141,9 @@ class FrameReplayBuffer(ReplayBuffer):
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:
         """Draw a minibatch for each seed, as ``ReplayBuffer`` draws it, and shift its stacks at random."""
         index = self._draw(batch_size, rng).reshape(self.n_seeds, -1)
-        s, *others, next_s, terminated = self._transitions(index)
-        if self.max_shift:
-            s, next_s = (random_shift(x, self.max_shift, rng) for x in (s, next_s))
-        return Transitions(s, *others, next_s, terminated)
+        batch = self._transitions(index)
+        s, next_s = (random_shift(x, self.max_shift, rng) for x in (batch.s, batch.next_s))
+        return batch._replace(s=s, next_s=next_s)
 
     def stored(self) -> Transitions:
         """Return a copy of all stored transitions, seed after seed, as ``ReplayBuffer`` has them."""
@@ -184,7 +184,7 @@ class FrameReplayBuffer(ReplayBuffer):
             self._last = self._transitions(last + np.zeros((self.n_seeds, 1), int)).next_s
 
 
-def as_stacks(name: str, stacks: object, shape: tuple[int, ...], n: int) -> UInt8[np.ndarray, "N n_frames H W"]:
+def as_stacks(name: str, stacks: object, shape: tuple[int, ...], n: int) -> UInt8[np.ndarray, "N C H W"]:
     """Return n stacks of frames, which must be bytes of this shape each."""
     array = checks.numbers(name, cast("np.ndarray", stacks))
     if array.shape != (n, *shape):

@@ -344,4 +344,3 @@ def _screen(name: str, model: Any, size: int) -> _MujocoScreen:
                     f"Python process ({type(error).__name__}: {error})"
                 ) from error
     return _screens[name, size]
-

@@ -46,8 +46,8 @@ class ActorAndQ:
 class PixelActorAndQ:
     """An encoder of stacked frames, and multilayer perceptrons for μ(s) and q(s, a) on its features."""
 
-    channels: tuple[int, ...] = checks.setting((16, 16, 16), "channels of each convolution, such as 16x16x16")
-    n_features: int | None = checks.setting(50, "features, at least 1; None for the last convolution's outputs")
+    channels: tuple[int, ...] = checks.setting((16, 16, 16), "channels of each convolution, like 16x16x16")
+    n_features: int | None = checks.setting(50, "features, at least 1; None for what the convolutions give")
     layer_norm: bool = checks.setting(True, "whether features are normalised")
     encoder_trained_by: str = checks.setting(
         "critic", "critic or actor: whose gradient trains the shared encoder; each: there are two"
@@ -134,7 +134,11 @@ def _pixel_network(architecture: PixelActorAndQ, role: str, env: VectorEnv, seed
     """Return an actor or a critic with an encoder of its own; ``share_encoder`` lets them share it."""
     from pgcourse.networks import encoders, policies, values
 
-    shape, space, of_critic = env.single_observation_space.shape or (), checks.bounded_actions(env), seed + 2**30
+    shape, space, of_critic = (
+        env.single_observation_space.shape or (),
+        checks.bounded_actions(env),
+        seed + 2**30,
+    )
     encoder = encoders.PixelEncoder(
         shape,
         architecture.channels,
@@ -142,12 +146,13 @@ def _pixel_network(architecture: PixelActorAndQ, role: str, env: VectorEnv, seed
         layer_norm=architecture.layer_norm,
         seed=seed if role == "actor" else of_critic,
     )
-    options = {"final_init_scale": architecture.final_init_scale}
+    scale = architecture.final_init_scale
     n, sizes, by = encoder.n_features, architecture.hidden_sizes, architecture.encoder_trained_by
     if role == "actor":
-        mu = policies.DeterministicPolicy(n, space.low, space.high, sizes, **options, seed=seed)
+        mu = policies.DeterministicPolicy(n, space.low, space.high, sizes, final_init_scale=scale, seed=seed)
         return encoders.PixelActor(encoder, mu, trains_encoder=by != "critic")
-    make, trains = functools.partial(values.QNetwork, n, len(space.low), sizes, **options), by != "actor"
+    make = functools.partial(values.QNetwork, n, len(space.low), sizes, final_init_scale=scale)
+    trains = by != "actor"
     first = encoders.PixelCritic(encoder, make(seed=of_critic), trains_encoder=trains)
     if role == "critic":
         return first
@@ -174,8 +179,8 @@ def algorithm_options(architecture: Architecture, config: object, env: VectorEnv
     if isinstance(architecture, PixelActorAndQ):
         assert isinstance(config, OffPolicyConfig)
         shapes = env.single_observation_space.shape or (), env.single_action_space.shape or ()
-        options = {"n_envs": env.num_envs, "max_shift": architecture.max_shift}
-        return {"replay": FrameReplayBuffer(config.capacity, *shapes, **options)}
+        make = functools.partial(FrameReplayBuffer, n_envs=env.num_envs, max_shift=architecture.max_shift)
+        return {"replay": make(config.capacity, *shapes)}
     if not (isinstance(architecture, PongEpisodes) and architecture.skip_idle_steps):
         return {}
     assert isinstance(config, ReinforceConfig)

@@ -6,15 +6,15 @@ The critic's loss moves the encoder, and the actor takes the features as they co
 So ``parameters`` of an actor that shares an encoder are those of its head alone. One network of those that
 share an encoder owns it, and that network's optimiser moves it.
 
-Slide 62; Lillicrap et al. (2016), section 7, whose actor and critic had encoders of their own, without the
-bottleneck of features; Yarats et al. (2021), «Improving sample efficiency in model-free reinforcement learning
-from images», section 5, for the encoder that the critic trains, and its features.
+Slide 62; Lillicrap et al. (2016), section 7, whose actor and critic had encoders of their own, with no layer
+of features; Yarats et al. (2021), section 5, for an encoder that the critic trains, with such a layer.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -103,21 +103,20 @@ def _sizes(name: str, sizes: Sequence[int], length: int | None = None) -> tuple[
 
 
 class _OnFeatures(nn.Module):
-    """A head on an encoder's features.
+    """A head on an encoder's features; a subclass has it as ``head``.
 
     Args:
         encoder: gives φ(s); it may be shared.
-        head: network of features.
         trains_encoder: whether the gradient goes on into the encoder.
         owns_encoder: whether the encoder's weights are among ``parameters``, for an optimiser to move; None
             if it trains it.
     """
 
-    def __init__(
-        self, encoder: nn.Module, head: nn.Module, *, trains_encoder: bool, owns_encoder: bool | None = None
-    ):
+    head: DeterministicPolicy | QNetwork
+
+    def __init__(self, encoder: nn.Module, *, trains_encoder: bool, owns_encoder: bool | None = None):
         super().__init__()
-        self.encoder, self.head, self.trains_encoder = encoder, head, bool(trains_encoder)
+        self.encoder, self.trains_encoder = encoder, bool(trains_encoder)
         self.owns_encoder = self.trains_encoder if owns_encoder is None else bool(owns_encoder)
 
     def features(self, s: object) -> Float[Tensor, "N n_features"]:
@@ -127,8 +126,7 @@ class _OnFeatures(nn.Module):
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """Return the weights that are this network's own; ``state_dict`` holds the encoder's in any case."""
-        owner = super() if self.owns_encoder else self.head
-        return owner.parameters(recurse)
+        return super().parameters(recurse) if self.owns_encoder else self.head.parameters(recurse)
 
 
 class PixelActor(_OnFeatures):
@@ -141,6 +139,7 @@ class PixelActor(_OnFeatures):
     """
 
     stochastic = False
+    head: DeterministicPolicy
 
     def __init__(
         self,
@@ -150,7 +149,8 @@ class PixelActor(_OnFeatures):
         trains_encoder: bool = False,
         owns_encoder: bool | None = None,
     ):
-        super().__init__(encoder, head, trains_encoder=trains_encoder, owns_encoder=owns_encoder)
+        super().__init__(encoder, trains_encoder=trains_encoder, owns_encoder=owns_encoder)
+        self.head = head
 
     def forward(self, s: object) -> Float[Tensor, "N D"]:
         """Return μ(s), shape (N, D), for stacks of bytes, shape (N, n_frames, H, W)."""
@@ -175,6 +175,8 @@ class PixelCritic(_OnFeatures):
         trains_encoder: whether the critic's loss moves the encoder.
     """
 
+    head: QNetwork
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -183,7 +185,8 @@ class PixelCritic(_OnFeatures):
         trains_encoder: bool = True,
         owns_encoder: bool | None = None,
     ):
-        super().__init__(encoder, head, trains_encoder=trains_encoder, owns_encoder=owns_encoder)
+        super().__init__(encoder, trains_encoder=trains_encoder, owns_encoder=owns_encoder)
+        self.head = head
 
     def forward(self, s: object, a: object) -> Float[Tensor, " N"]:
         """Return q(s, a), shape (N,), for stacks of bytes and actions (N, D)."""
@@ -199,6 +202,9 @@ class PixelTwinCritic(TwinCritic):
     On no slide; Fujimoto, van Hoof & Meger (2018).
     """
 
+    first: PixelCritic
+    second: PixelCritic
+
     def __init__(self, first: PixelCritic, second: PixelCritic):
         if second.encoder is not first.encoder or second.owns_encoder:
             raise ValueError("second must share the encoder of first, and not own it")
@@ -207,7 +213,7 @@ class PixelTwinCritic(TwinCritic):
     @property
     def encoder(self) -> nn.Module:
         """The encoder of both."""
-        return self.first.encoder
+        return cast(nn.Module, self.first.encoder)
 
     @encoder.setter
     def encoder(self, encoder: nn.Module) -> None:
