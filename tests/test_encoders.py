@@ -119,7 +119,7 @@ def test_heads_are_the_networks_of_states_on_features():
     expected = torch.stack([twins.first(S, A), twins.second(S, A)])
     torch.testing.assert_close(twins(S, A), expected, rtol=0, atol=0)
     assert not expected[0].equal(expected[1])
-    with pytest.raises(ValueError, match="^second must share the encoder of first, and not own it$"):
+    with pytest.raises(ValueError, match=r"^second must share the encoder of first, and not own it$"):
         PixelTwinCritic(critic_of(phi), critic_of(phi))
 
 
@@ -204,8 +204,8 @@ def test_float_frames_are_refused_when_an_algorithm_is_built():
     phi = encoder()
     with pytest.raises(ValueError, match=r"^s must hold frames of bytes \(uint8\)"):
         DDPG(PixelPendulum(1, size=16), actor_of(phi), critic_of(phi))
+    replay = FrameReplayBuffer(10, (3, 32, 32), (1,))
     with pytest.raises(ValueError, match=r"^s must have shape \(N, 3, 16, 16\)"):
-        replay = FrameReplayBuffer(10, (3, 32, 32), (1,))
         DDPG(PixelPendulum(1), actor_of(phi), critic_of(phi), replay=replay)
 
 

@@ -191,7 +191,7 @@ def test_the_control_suite_is_rendered():
     assert s.shape == (2, 3, 32, 32)
     assert (s[0] != s[1]).any()
     for _ in range(3):
-        s, r, *_ = env.step(np.ones((2, 1)))
+        s, *_ = env.step(np.ones((2, 1)))
     assert (s[:, 0] != s[:, 2]).any(axis=(1, 2)).all()
     again, _ = env.reset(seed=0)
     env.close()
