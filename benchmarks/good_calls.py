@@ -53,7 +53,6 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "algorithms.config.linear_decay": "inner loop: ``DQNConfig`` checks it",
     "algorithms.critics.check_standardize": "check of a config",
     "algorithms.frame_replay.as_stacks": "check of others' arguments",
-    "algorithms.frame_replay.Columns": "takes arrays that the replay buffer made",
     "algorithms.off_policy.OffPolicy": "is DQN or DDPG",
     "algorithms.replay.converted": "check of others' arguments",
     "algorithms.resumable.": "takes what state_dict returns",
@@ -403,7 +402,6 @@ def of_environments():
     angles = np.array([0.0, 1.0])
     yield call(frames.draw_pendulum, cos=np.cos(angles), sin=np.sin(angles), size=9)
     yield call(frames.to_grey, picture=PICTURES[0], size=8)
-    yield call(frames.frame_space, n_frames=3, size=9, then=lambda space: space.shape)
     of_frames = {"size": 9, "n_frames": 3, "action_repeat": 2}
     yield call(frames.PixelPendulum, n_envs=2, **of_frames)
     two = functools.partial(frames.PixelPendulum, 2, size=9)

@@ -71,7 +71,7 @@ def test_variants_of_the_encoder():
     assert "LayerNorm" not in str(plain)
     assert plain(S).shape == (5, 7)
     assert plain.layers[0].weight.equal(encoder().layers[0].weight)
-    flat = PixelEncoder((3, 32, 32), (32, 32, 32), None)
+    flat = PixelEncoder((3, 32, 32), (32, 32, 32), None, layer_norm=False)
     assert flat.n_features == 32 * 5 * 5
     assert flat(np.zeros((2, 3, 32, 32), np.uint8)).shape == (2, 800)
     assert (flat(np.zeros((2, 3, 32, 32), np.uint8)) >= 0).all()

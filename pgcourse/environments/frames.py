@@ -93,7 +93,7 @@ def to_grey(picture: np.ndarray, size: int) -> UInt8[np.ndarray, "size size"]:
     return np.asarray(whole.resize((size, size), Image.Resampling.BOX))
 
 
-def frame_space(n_frames: int, size: int) -> Box:
+def _frame_space(n_frames: int, size: int) -> Box:
     """Return the space of stacks of frames."""
     return Box(0, 255, (n_frames, size, size), np.uint8)
 
@@ -120,7 +120,7 @@ class PixelPendulum(VectorEnv):
         self._states = ClassicVectorEnv("Pendulum-v1", n_envs)
         self.num_envs, self.render_mode = self._states.num_envs, None
         self.metadata = self._states.metadata | {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space = frame_space(self.n_frames, self.size)
+        self.single_observation_space = _frame_space(self.n_frames, self.size)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.single_action_space = self._states.single_action_space
         self.action_space = self._states.action_space
@@ -169,7 +169,7 @@ class FrameEnv(Wrapper):
         super().__init__(env)
         self._frame = frame
         self.size, self.n_frames, self.action_repeat = _checked(size, n_frames, action_repeat)
-        self.observation_space = frame_space(self.n_frames, self.size)
+        self.observation_space = _frame_space(self.n_frames, self.size)
 
     def reset(self, **options: Any) -> tuple[np.ndarray, dict]:
         s, info = self.env.reset(**options)

@@ -37,7 +37,7 @@ class PixelEncoder(nn.Module):
         stack_shape: (n_frames, H, W) of a state.
         channels: of each convolution, at least one.
         n_features: length of φ(s), with a tanh; None for the last convolution's outputs themselves.
-        layer_norm: whether features are normalised before the tanh.
+        layer_norm: whether features are normalised, before the tanh.
         seed: of the initial weights, PyTorch's default: uniform in ±1/√(number of inputs).
     """
 
@@ -69,8 +69,8 @@ class PixelEncoder(nn.Module):
             if n_features is not None:
                 n_inputs, self.n_features = self.n_features, checks.count(1, MAX_UNITS, n_features=n_features)
                 layers.append(nn.Linear(n_inputs, self.n_features))
-                layers += [nn.LayerNorm(self.n_features)] if layer_norm else []
-                layers.append(nn.Tanh())
+            layers += [nn.LayerNorm(self.n_features)] if layer_norm else []
+            layers += [nn.Tanh()] if n_features is not None else []
         self.layers = nn.Sequential(*layers)
 
     def forward(self, s: object) -> Float[Tensor, "N n_features"]:
@@ -94,7 +94,7 @@ def as_stacks(s: object, stack_shape: tuple[int, ...]) -> UInt8[Tensor, "N n_fra
 
 
 def _sizes(name: str, sizes: Sequence[int], length: int | None = None) -> tuple[int, ...]:
-    array = checks.integers(name, np.zeros(0, str) if isinstance(sizes, str) else np.asarray(sizes))
+    array = checks.integers(name, () if isinstance(sizes, str) else sizes)
     if array.ndim != 1 or not array.size or not array.all() or length not in (None, len(array)):
         must = "(n_frames, height, width)" if length else "a size of at least 1 for each layer"
         raise ValueError(f"{name} must be {must}, got {sizes!s:.80}")
