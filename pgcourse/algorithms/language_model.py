@@ -45,7 +45,13 @@ from pgcourse.algorithms.resumable import Resumable
 from pgcourse.arrays import Bool, Float, Int
 from pgcourse.maths.groups import WEIGHTINGS, check_group_size, group_advantages
 from pgcourse.maths.trust_region import clipped_surrogate, importance_weight, is_clipped, kl_estimate
-from pgcourse.networks.autoregressive import NextTokenModel, answer_mask, generate, log_prob_and_entropy
+from pgcourse.networks.autoregressive import (
+    NextTokenModel,
+    answer_mask,
+    as_tokens,
+    generate,
+    log_prob_and_entropy,
+)
 from pgcourse.networks.mlp import gradient_norm
 
 
@@ -324,7 +330,8 @@ class SequenceReinforce(Resumable):
         """Draw a group of answers to each prompt; return them, their rewards, and the estimated KL."""
         config, problems = self.config, self.problems
         shape = config.n_prompts, config.samples_per_prompt
-        s = np.repeat(problems.sample(config.n_prompts, self._rng), config.samples_per_prompt, axis=0)
+        prompts = as_tokens("prompts", problems.sample(config.n_prompts, self._rng), problems.n_tokens)
+        s = np.repeat(prompts.numpy(), config.samples_per_prompt, axis=0)
         drawn = generate(
             self.policy, s, problems.answer_length, problems.end, self._rng, temperature=config.temperature
         )
@@ -376,10 +383,9 @@ def checked_rewards(r: Float[np.ndarray, " n"], n: int, n_steps: int) -> Float[n
 @torch.no_grad()
 def check_policy(problems: Problems, policy: LanguageModel) -> None:
     """The policy must give a logit for each token, at all positions of a prompt and the longest answer."""
-    prompts = np.asarray(problems.sample(1, np.random.default_rng(0)))
-    if prompts.ndim != 2 or not prompts.size:
-        raise ValueError(f"problems must give prompts of one length, shape (n, P), got shape {prompts.shape}")
-    text = torch.from_numpy(np.pad(prompts, ((0, 0), (0, problems.answer_length - 1)), mode="edge"))
+    prompts = as_tokens("prompts", problems.sample(1, np.random.default_rng(0)), problems.n_tokens)
+    end = torch.full((1, problems.answer_length - 1), problems.end)
+    text = torch.cat([prompts, end], dim=1)
     shape, z = (*text.shape, problems.n_tokens), policy(text)
     if tuple(z.shape) != shape:
         raise ValueError(f"policy(tokens) must have shape {shape}, got {tuple(z.shape)}")

@@ -12,6 +12,7 @@ Prompts of a batch have one length, so there is no padding in front of them and 
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ class HuggingFaceModel(nn.Module):
             kind = type(model).__name__
             raise ValueError(f"model must be a causal language model of transformers, got {kind}")
         self.model, self.n_tokens = model.eval(), int(model.config.vocab_size)
+        new = "cache" in inspect.signature(model.forward).parameters
+        self.cache = "cache" if new else "past_key_values"  # before transformers 5.24
 
     def train(self, mode: bool = True) -> HuggingFaceModel:
         """Stay in evaluation mode, whatever is asked for."""
@@ -57,5 +60,5 @@ class HuggingFaceModel(nn.Module):
     def extend(self, tokens: object, cache: Any) -> tuple[Float[Tensor, "N T K"], Any]:
         """Return the same for tokens that follow those in the cache, and the cache of all; None is empty."""
         t = as_tokens("tokens", tokens, self.n_tokens)
-        output = self.model(input_ids=t, past_key_values=cache, use_cache=True)
-        return output.logits, output.past_key_values
+        output = self.model(input_ids=t, use_cache=True, **{self.cache: cache})
+        return output.logits, getattr(output, self.cache)
