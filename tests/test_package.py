@@ -30,6 +30,8 @@ WITHOUT_NETWORKS = [
     "maths.returns",
     "maths.td",
     "maths.estimators",
+    "maths.preferences",
+    "maths.sequences",
     "teaching.explore",
     "teaching.plots",
     "environments.pong",
