@@ -36,6 +36,7 @@ from pgcourse.experiments import architectures, diagnosis, recipes, records, set
 from pgcourse.experiments import seeds as at_once
 from pgcourse.maths import (
     estimators,
+    groups,
     logistic,
     preferences,
     returns,
@@ -110,6 +111,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "teaching.button.": "takes widgets",
     "teaching.diagrams.": "figures without arguments",
     "teaching.exercises.chapter_": "answers of exercises, called on their cases",
+    "teaching.exercises.language_models.": "answers of exercises, called on their cases",
     "teaching.exercises.engine.": "takes an exercise, or a student's function",
     "teaching.exercises.measuring.": "answers of exercises, called on their cases",
     "teaching.exercises.ppo.": "answers of exercises, called on their cases",
@@ -331,7 +333,9 @@ def of_maths():
 
 
 def of_outputs():
-    yield call(sequences.group_advantages, r=R, kind="standardized")
+    yield call(groups.group_advantages, r=R, weighting="grpo")
+    yield call(groups.check_group_size, weighting="grpo", n_prompts=2, samples_per_prompt=3)
+    yield call(groups.pass_at_k, n_right=A, n=2, k=1)
     yield call(sequences.enumerate_outputs, n_tokens=3, max_length=2)
     yield call(sequences.enumerate_groups, n_outputs=7, K=2)
     table = {"w": TOKEN_LOGITS, "outputs": lambda: OUTPUTS}
@@ -346,7 +350,8 @@ def of_outputs():
         **table,
         r=OUTPUT_REWARDS,
         K=2,
-        kind="group_mean",
+        weighting="dr_grpo",
+        also=("samples_per_prompt",),
         normalization="output_mean",
         beta=0.1,
         **reference,

@@ -30,6 +30,7 @@ WITHOUT_NETWORKS = [
     "maths.returns",
     "maths.td",
     "maths.estimators",
+    "maths.groups",
     "maths.preferences",
     "maths.sequences",
     "teaching.explore",

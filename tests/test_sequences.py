@@ -9,16 +9,15 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from pgcourse.maths.groups import WEIGHTINGS, group_advantages
 from pgcourse.maths.returns import leave_one_out_baseline, standardize
 from pgcourse.maths.sequences import (
-    ADVANTAGES,
     KL_ESTIMATORS,
     NORMALIZATIONS,
     RATIOS,
     enumerate_groups,
     enumerate_outputs,
     gradient_statistics,
-    group_advantages,
     importance_ratios,
     kl_loss_gradient,
     kl_statistics,
@@ -128,10 +127,10 @@ def test_the_objective_and_its_gradient_with_a_penalty_on_the_divergence(beta):
 def test_advantages_are_those_of_the_chapters_group_by_group():
     r = RNG.normal(size=(5, 4))
     assert_allclose(group_advantages(r, "none"), r)
-    assert_allclose(group_advantages(r, "batch_mean"), r - r.mean())
+    assert_allclose(group_advantages(r, "mean"), r - r.mean())
     for row, by_mean, by_others, by_std in zip(
         r,
-        *(group_advantages(r, kind) for kind in ("group_mean", "leave_one_out", "standardized")),
+        *(group_advantages(r, kind) for kind in ("dr_grpo", "rloo", "grpo")),
         strict=True,
     ):
         assert_allclose(by_mean, row - row.mean())
@@ -142,7 +141,7 @@ def test_advantages_are_those_of_the_chapters_group_by_group():
 def test_leave_one_out_is_k_over_k_minus_1_times_the_group_mean():
     for K in (2, 3, 8):
         r = 100 * RNG.normal(size=(6, K))
-        by_others, by_mean = (group_advantages(r, kind) for kind in ("leave_one_out", "group_mean"))
+        by_others, by_mean = (group_advantages(r, kind) for kind in ("rloo", "dr_grpo"))
         assert_allclose(by_others, K / (K - 1) * by_mean, atol=1e-12)
 
 
@@ -150,7 +149,7 @@ def test_leave_one_out_is_k_over_k_minus_1_times_the_group_mean():
 def test_equal_rewards_have_no_advantage_whatever_rounding_leaves(value):
     r = np.array([[value] * 6, [value, 0, 0, 0, 0, 1.0]])
     r[0, 3] = np.nextafter(value, 1) if value == 0.1 else value
-    A = group_advantages(r, "standardized")
+    A = group_advantages(r, "grpo")
     assert (A[0] == 0).all()
     assert A[1].std() == pytest.approx(1)
 
@@ -171,18 +170,16 @@ def joint_statistics(w, outputs, r, K, kind, normalization, beta, w_ref):
         for x in range(B):
             in_group = sum(outputs.length[n] for n in batch[x])
             for n, A_n in zip(batch[x], A[x], strict=True):
-                by = {"sum": K, "output_mean": K * outputs.length[n], "group_mean": in_group}[normalization]
+                by = {"sum": K, "output_mean": K * outputs.length[n], "token_mean": in_group}[normalization]
                 g[x] += A_n / by * scores[x, n] / B
         mean += chance * g
         square += chance * g**2
     return mean, square - mean**2
 
 
-CASES = [(kind, normalization, 0.0) for kind in ADVANTAGES for normalization in NORMALIZATIONS]
-CASES = [
-    case for case in CASES if case[:2] not in (("batch_mean", "output_mean"), ("batch_mean", "group_mean"))
-]
-CASES += [("leave_one_out", "sum", 0.5), ("batch_mean", "sum", 0.5), ("standardized", "output_mean", 0.5)]
+CASES = [(kind, normalization, 0.0) for kind in WEIGHTINGS for normalization in NORMALIZATIONS]
+CASES = [case for case in CASES if case[:2] not in (("mean", "output_mean"), ("mean", "token_mean"))]
+CASES += [("rloo", "sum", 0.5), ("mean", "sum", 0.5), ("grpo", "output_mean", 0.5)]
 
 
 @pytest.mark.parametrize(("kind", "normalization", "beta"), CASES)
@@ -200,7 +197,7 @@ def test_mean_and_variance_are_those_over_all_batches(kind, normalization, beta)
 def test_groups_of_three_and_one_prompt_alone():
     """Three samples of one prompt: a loop over 343 ordered groups."""
     w, w_ref, r = W_SMALL[:1], W_REF_SMALL[:1], R_SMALL[:1]
-    for kind in ADVANTAGES:
+    for kind in WEIGHTINGS:
         f = gradient_statistics(w, SMALL, r, 3, kind)
         mean, variance = joint_statistics(w, SMALL, r, 3, kind, "sum", 0.0, w_ref)
         assert_allclose(f.mean, mean, atol=TOLERANCE)
@@ -223,18 +220,18 @@ def test_what_each_baseline_leaves_of_the_gradient(K):
     g = objective_gradient(W, OUTPUTS, R)
     for kind, factor in (
         ("none", 1),
-        ("leave_one_out", 1),
-        ("batch_mean", 1 - 1 / (2 * K)),
-        ("group_mean", 1 - 1 / K),
+        ("rloo", 1),
+        ("mean", 1 - 1 / (2 * K)),
+        ("dr_grpo", 1 - 1 / K),
     ):
         assert_allclose(gradient_statistics(W, OUTPUTS, R, K, kind).mean, factor * g, atol=TOLERANCE)
-    f = gradient_statistics(W, OUTPUTS, R, K, "standardized")
+    f = gradient_statistics(W, OUTPUTS, R, K, "grpo")
     assert f.cosine < 0.999
 
 
 def test_with_a_penalty_in_the_reward_leave_one_out_is_unbiased():
     for K in (2, 3):
-        f = gradient_statistics(W, OUTPUTS, R, K, "leave_one_out", beta=0.3, w_ref=W_REF)
+        f = gradient_statistics(W, OUTPUTS, R, K, "rloo", beta=0.3, w_ref=W_REF)
         assert abs(f.bias).max() < TOLERANCE
 
 
@@ -242,7 +239,7 @@ def test_with_a_penalty_in_the_reward_leave_one_out_is_unbiased():
 def test_for_right_and_wrong_standardising_weights_the_prompts(K):
     """By E[√(c(K−c))] / (K p(1−p)), where c of K are right: 1 for K = 2, towards 1/√(p(1−p)) for many."""
     p, g = (output_probabilities(W, OUTPUTS) * RIGHT).sum(axis=1), objective_gradient(W, OUTPUTS, RIGHT)
-    f = gradient_statistics(W, OUTPUTS, RIGHT, K, "standardized")
+    f = gradient_statistics(W, OUTPUTS, RIGHT, K, "grpo")
     for x in range(2):
         chances = [comb(K, c) * p[x] ** c * (1 - p[x]) ** (K - c) for c in range(K + 1)]
         weight = (
@@ -252,7 +249,7 @@ def test_for_right_and_wrong_standardising_weights_the_prompts(K):
         if K == 2:
             assert weight == pytest.approx(1)
     if K == 2:
-        rloo = gradient_statistics(W, OUTPUTS, RIGHT, 2, "leave_one_out")
+        rloo = gradient_statistics(W, OUTPUTS, RIGHT, 2, "rloo")
         assert_allclose(f.variance, rloo.variance, atol=TOLERANCE)
 
 
@@ -262,7 +259,7 @@ def test_divided_by_the_length_it_is_the_gradient_of_another_objective(K):
     p = output_probabilities(W, OUTPUTS)
     b = (p * R).sum(axis=1, keepdims=True)
     changed = objective_gradient(W, OUTPUTS, (R - b) / OUTPUTS.length)
-    for kind, factor in (("leave_one_out", 1), ("group_mean", 1 - 1 / K)):
+    for kind, factor in (("rloo", 1), ("dr_grpo", 1 - 1 / K)):
         f = gradient_statistics(W, OUTPUTS, R, K, kind, normalization="output_mean")
         assert_allclose(f.mean, factor * changed, atol=TOLERANCE)
         assert f.cosine < 0.999
@@ -401,17 +398,13 @@ def test_without_a_move_the_ratios_change_nothing():
     ("call", "message"),
     [
         (
-            lambda: group_advantages(np.ones((2, 1)), "leave_one_out"),
-            "r must have shape (B, K), K ≥ 2, without an empty group, got (2, 1)",
+            lambda: gradient_statistics(W, OUTPUTS, R, 1, "rloo"),
+            'samples_per_prompt must be at least 2 for "rloo": an answer alone has nothing to be compared '
+            "with; got 1",
         ),
         (
-            lambda: group_advantages(np.ones((2, 0)), "none"),
-            "r must have shape (B, K), without an empty group, got (2, 0)",
-        ),
-        (lambda: group_advantages(np.array([[1.0, np.nan]]), "none"), "r must be finite, got nan at (0, 1)"),
-        (
-            lambda: group_advantages(np.ones((2, 2)), "grpo"),
-            "kind must be one of none, batch_mean, group_mean, leave_one_out, standardized, got 'grpo'",
+            lambda: gradient_statistics(W, OUTPUTS, R, 2, "leave one out"),
+            "weighting must be one of none, mean, rloo, grpo, dr_grpo, got 'leave one out'",
         ),
         (lambda: enumerate_outputs(1, 3), "n_tokens must be a whole number of at least 2, got 1"),
         (
@@ -430,7 +423,7 @@ def test_without_a_move_the_ratios_change_nothing():
         ),
         (lambda: objective(W, OUTPUTS, R, beta=-1), "beta must be at least 0, got -1"),
         (
-            lambda: gradient_statistics(W, OUTPUTS, R, 2, "batch_mean", normalization="output_mean"),
+            lambda: gradient_statistics(W, OUTPUTS, R, 2, "mean", normalization="output_mean"),
             "normalization must be one of sum, got 'output_mean'",
         ),
     ],

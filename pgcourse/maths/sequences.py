@@ -25,7 +25,7 @@ import numpy as np
 
 from pgcourse import checks
 from pgcourse.maths.estimators import Episodes, EstimatorStatistics, estimator_statistics, score_function
-from pgcourse.maths.rounding import EPSILONS
+from pgcourse.maths.groups import WEIGHTINGS, group_advantages
 from pgcourse.maths.trust_region import kl_estimate
 
 if TYPE_CHECKING:
@@ -36,43 +36,10 @@ if TYPE_CHECKING:
     PerToken = Float[np.ndarray, "B N T"]
     Rewards = Float[np.ndarray, "B K"]
 
-ADVANTAGES = ("none", "batch_mean", "group_mean", "leave_one_out", "standardized")
-NORMALIZATIONS = ("sum", "output_mean", "group_mean")
+NORMALIZATIONS = ("sum", "output_mean", "token_mean")
 KL_ESTIMATORS = ("k1", "k2", "k3")
 RATIOS = ("token", "sequence", "geometric_mean")
 MAX_GROUPS = 500_000
-
-
-def group_advantages(r: Rewards, kind: str) -> Rewards:
-    """Return the advantages of K outputs to each of B prompts.
-
-    none             rᵢ                        REINFORCE
-    batch_mean       rᵢ − mean of all          slide 48
-    group_mean       rᵢ − mean of the group    Dr. GRPO
-    leave_one_out    rᵢ − mean of the others   RLOO; it is K/(K−1) times the line above
-    standardized     (rᵢ − mean) / std         GRPO; 0 in a group of equal rewards
-
-    Args:
-        r: rewards, one row for each prompt, shape (B, K); float. K ≥ 2 where the group has a mean.
-        kind: one of ``ADVANTAGES``.
-
-    Liu et al. (2025); Ahmadian et al. (2024); Shao et al. (2024), section 4.1.2.
-    """
-    r = checks.floats("r", r)
-    checks.one_of(ADVANTAGES, kind=kind)
-    if r.ndim != 2 or 0 in r.shape or (r.shape[1] == 1 and kind not in ("none", "batch_mean")):
-        n = "" if kind in ("none", "batch_mean") else ", K ≥ 2"
-        raise ValueError(f"r must have shape (B, K){n}, without an empty group, got {r.shape}")
-    if kind == "none":
-        return r.copy()
-    centred = r - (r.mean() if kind == "batch_mean" else r.mean(axis=1, keepdims=True))
-    if kind == "leave_one_out":
-        return r.shape[1] / (r.shape[1] - 1) * centred
-    if kind != "standardized":
-        return centred
-    noise = EPSILONS * np.finfo(r.dtype).eps * abs(r).max(axis=1, keepdims=True)
-    equal = np.ptp(r, axis=1, keepdims=True) <= noise
-    return np.where(equal, 0, centred / np.where(equal, 1, r.std(axis=1, keepdims=True)))
 
 
 class Outputs(NamedTuple):
@@ -201,7 +168,7 @@ def gradient_statistics(
     outputs: Outputs,
     r: PerOutput,
     K: int,
-    kind: str,
+    weighting: str,
     *,
     normalization: str = "sum",
     beta: float = 0.0,
@@ -211,39 +178,33 @@ def gradient_statistics(
 
     sum            ĝ = 1/B Σₓ 1/K Σᵢ Aᵢ Σₜ ∂ log π(yᵢₜ)/∂w
     output_mean    … 1/K Σᵢ Aᵢ/∣yᵢ∣ Σₜ …            each output divided by its length: GRPO
-    group_mean     … Σᵢ Aᵢ Σₜ … / Σᵢ ∣yᵢ∣            by the number of tokens of the group
+    token_mean     … Σᵢ Aᵢ Σₜ … / Σᵢ ∣yᵢ∣            by the number of tokens of the group
 
     The truth is ``objective_gradient``. A penalty is in the reward, r − β log(π/π_ref), before Aᵢ is formed.
 
     Args:
         w, outputs, r, beta, w_ref: as for ``objective``.
         K: outputs to one prompt, K ≥ 2 where the group has a mean.
-        kind: how Aᵢ is formed, one of ``ADVANTAGES``.
-        normalization: one of ``NORMALIZATIONS``; with ``kind="batch_mean"`` it is "sum".
+        weighting: how Aᵢ is formed, one of ``groups.WEIGHTINGS``.
+        normalization: one of ``NORMALIZATIONS``; with ``weighting="mean"`` it is "sum".
 
     Shao et al. (2024), equation 3; Liu et al. (2025), section 3.1.
     """
-    checks.one_of(ADVANTAGES, kind=kind)
-    checks.one_of(NORMALIZATIONS if kind != "batch_mean" else ("sum",), normalization=normalization)
+    checks.one_of(WEIGHTINGS, weighting=weighting)
+    checks.one_of(NORMALIZATIONS if weighting != "mean" else ("sum",), normalization=normalization)
     truth = objective_gradient(w, outputs, r, beta=beta, w_ref=w_ref)
-    R, p, scores = (
-        _penalized(w, outputs, r, beta, w_ref),
-        output_probabilities(w, outputs),
-        output_scores(w, outputs),
-    )
-    B, N = R.shape
+    R, p = _penalized(w, outputs, r, beta, w_ref), output_probabilities(w, outputs)
+    scores, (B, N) = output_scores(w, outputs), R.shape
     groups, n_orders = enumerate_groups(N, K)
     length = outputs.length[groups]
     divisor = {"sum": np.array([[K]]), "output_mean": K * length}.get(normalization)
     divisor = length.sum(axis=1, keepdims=True) if divisor is None else divisor
     mean, variance = np.zeros_like(truth), np.zeros_like(truth)
     for x in range(B):
-        A = _own_group(R[x, groups], kind, B) / divisor
+        A = _own_group(R[x, groups], weighting, B) / divisor
         P = n_orders * p[x, groups].prod(axis=1)
         g = _add_up(A, groups, N) @ scores[x].reshape(N, -1)
-        if (
-            kind == "batch_mean"
-        ):  # the other prompts' rewards are independent of this group: two moments suffice
+        if weighting == "mean":  # the other rewards are independent of this group: two moments suffice
             others = np.delete(np.arange(B), x)
             m, v = _moments(R[others], p[others], K) / np.array([B * K, (B * K) ** 2])
             s = _add_up(np.full(groups.shape, 1 / K), groups, N) @ scores[x].reshape(N, -1)
@@ -358,11 +319,11 @@ def reuse_statistics(
     return EstimatorStatistics(mean, mean - truth, variance, float(variance.sum()), 0.0)
 
 
-def _own_group(R: Rewards, kind: str, n_prompts: int) -> Rewards:
+def _own_group(R: Rewards, weighting: str, n_prompts: int) -> Rewards:
     """Return the advantages so far as they depend on the group itself."""
-    if kind == "batch_mean":
+    if weighting == "mean":
         return R - R.mean(axis=1, keepdims=True) / n_prompts
-    return group_advantages(R, kind)
+    return group_advantages(R, weighting)
 
 
 def _add_up(A: Rewards, groups: Int[np.ndarray, "M K"], N: int) -> Float[np.ndarray, "M N"]:
