@@ -15,15 +15,15 @@ from pgcourse.teaching.exercises import (
     chapter_6,
     chapter_7,
     chapter_8,
+    from_pixels,
     measuring,
-    pixels,
     ppo,
     two_simulators,
 )
 from pgcourse.teaching.exercises.engine import Feedback, give_feedback
 
 _CHAPTERS = chapter_1, chapter_2, chapter_3, chapter_4, chapter_5, chapter_6, chapter_7, chapter_8
-_OTHERS = measuring, two_simulators, ppo, pixels
+_OTHERS = measuring, two_simulators, ppo, from_pixels
 EXERCISES = {exercise.number: exercise for chapter in _CHAPTERS + _OTHERS for exercise in chapter.EXERCISES}
 
 
