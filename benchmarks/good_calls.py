@@ -30,6 +30,7 @@ from pgcourse.algorithms import (
     ppo,
     reinforce,
     replay,
+    sac,
 )
 from pgcourse.algorithms import seeds as several
 from pgcourse.environments import classic, court, frames, lqr, markov, mdp, pong, tasks, worlds
@@ -530,6 +531,9 @@ def of_networks():
     def deterministic():
         return policies.DeterministicPolicy(3, [-1], [1], (4,))
 
+    def squashed():
+        return policies.SquashedGaussianPolicy(3, [-1], [1], (4,))
+
     yield call(policies.SoftmaxPolicy.logits, on=softmax, s=S, passes_on=True)
     yield call(policies.CategoricalPolicy.log_prob, on=softmax, s=S, a=A, passes_on=True)
     yield call(policies.CategoricalPolicy.log_prob_and_entropy, on=softmax, s=S, a=A, passes_on=True)
@@ -553,6 +557,28 @@ def of_networks():
     yield call(policies.DeterministicPolicy.forward, on=deterministic, s=S, passes_on=True)
     yield call(policies.DeterministicPolicy.greedy, on=deterministic, s=S)
     yield call(policies.DeterministicPolicy.sample, on=deterministic, s=S, rng=a_generator)
+    yield call(
+        policies.SquashedGaussianPolicy,
+        low=np.array([-1.0, -2.0]),
+        high=np.array([1.0, 2.0]),
+        final_init_scale=0.1,
+        **of_mlp,
+        then=_greedy,
+    )
+    yield call(policies.SquashedGaussianPolicy.forward, on=squashed, s=S, passes_on=True)
+    yield call(policies.SquashedGaussianPolicy.mean_and_log_sigma, on=squashed, s=S, passes_on=True)
+    yield call(
+        policies.SquashedGaussianPolicy.log_prob, on=squashed, s=S, a=np.tanh(CONTINUOUS_A), passes_on=True
+    )
+    yield call(
+        policies.SquashedGaussianPolicy.rsample_and_log_prob,
+        on=squashed,
+        s=S,
+        rng=a_generator,
+        passes_on=True,
+    )
+    yield call(policies.SquashedGaussianPolicy.greedy, on=squashed, s=S)
+    yield call(policies.SquashedGaussianPolicy.sample, on=squashed, s=S, rng=a_generator)
     yield call(values.TabularValue, v=R[0], then=lambda v: v([0]))
     yield call(values.TabularValue.forward, on=lambda: values.TabularValue(R[0]), s=A)
     yield call(values.ValueNetwork, **of_mlp, then=_value_of)
@@ -694,6 +720,13 @@ def of_algorithms():
         config=lambda: ddpg.TD3Config(**small),
         **of_pendulum,
     )
+    yield call(
+        sac.SAC,
+        critic=_twins,
+        config=lambda: sac.SACConfig(**small),
+        **of_pendulum | {"policy": _squashed},
+    )
+    yield call(sac.Temperature, alpha=0.5, n_seeds=2, then=lambda made: made(4))
 
 
 def _frame_buffer():
@@ -708,6 +741,10 @@ def _value():
 
 def _actor():
     return policies.DeterministicPolicy(3, [-2], [2], (4,))
+
+
+def _squashed():
+    return policies.SquashedGaussianPolicy(3, [-2], [2], (4,))
 
 
 def _critic():
@@ -730,7 +767,7 @@ def _a_draw(made):
 def of_configs():
     """Yield a call of each config and architecture, with a good value for each field that is no flag."""
     numbers = {"eta_decay_steps": 10.0, "rollout_length": 4, "exploration_steps": 10, "final_init_scale": 0.1}
-    numbers |= {"anneal_steps": 10.0, "minibatch_size": 4, "target_kl": 0.1}
+    numbers |= {"anneal_steps": 10.0, "minibatch_size": 4, "target_kl": 0.1, "target_entropy": -1.5}
     for config_class in (
         reinforce.ReinforceConfig,
         critics.CriticConfig,
@@ -740,6 +777,7 @@ def of_configs():
         dqn.DQNConfig,
         ddpg.DDPGConfig,
         ddpg.TD3Config,
+        sac.SACConfig,
         architectures.MLP,
         architectures.GaussianMLP,
         architectures.ActorAndQ,
@@ -772,8 +810,8 @@ def _on_cartpole(algorithm, *networks):
     return lambda config: algorithm(a_cartpole(), *(network() for network in networks), config).config.eta
 
 
-def _on_pendulum(algorithm, critic):
-    return lambda config: algorithm(a_pendulum(), _actor(), critic(), config).config.eta
+def _on_pendulum(algorithm, critic, actor=_actor):
+    return lambda config: algorithm(a_pendulum(), actor(), critic(), config).config.eta
 
 
 def _q_network():
@@ -793,6 +831,7 @@ _users = {  # what checks the rest of a config: the algorithm that is built with
     "DQNConfig": _on_cartpole(dqn.DQN, _q_network),
     "DDPGConfig": _on_pendulum(ddpg.DDPG, _critic),
     "TD3Config": _on_pendulum(ddpg.TD3, _twins),
+    "SACConfig": _on_pendulum(sac.SAC, _twins, _squashed),
 }
 
 

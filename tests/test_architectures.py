@@ -21,7 +21,13 @@ from pgcourse.experiments.architectures import (
     share_encoder,
 )
 from pgcourse.networks.pixels import PixelPolicy, PixelQNetwork, PixelValue
-from pgcourse.networks.policies import DeterministicPolicy, GaussianPolicy, SoftmaxPolicy, TabularPolicy
+from pgcourse.networks.policies import (
+    DeterministicPolicy,
+    GaussianPolicy,
+    SoftmaxPolicy,
+    SquashedGaussianPolicy,
+    TabularPolicy,
+)
 from pgcourse.networks.values import DiscreteQNetwork, QNetwork, TabularValue, TwinCritic, ValueNetwork
 
 TASKS = {
@@ -34,7 +40,7 @@ TASKS = {
 ROLES = {  # of each architecture: an environment for it, and the networks that it has
     MLP: ("discrete", ("policy", "value", "q_network")),
     GaussianMLP: ("continuous", ("policy", "value")),
-    ActorAndQ: ("continuous", ("actor", "critic", "twin_critic")),
+    ActorAndQ: ("continuous", ("actor", "policy", "critic", "twin_critic")),
     PixelActorAndQ: ("frames", ("actor", "critic", "twin_critic")),
     Table: ("numbered", ("policy", "value")),
     Pixels: ("pong", ("policy", "value", "q_network")),
@@ -89,6 +95,11 @@ def test_actor_and_critic_for_continuous_actions(envs, second):
         assert all(w.abs().max() <= 1e-4 for w in network.layers[-1].parameters())
         assert network.layers[0].weight.abs().max() > 1e-2
     assert shapes(make_network(ActorAndQ(), "actor", env, 0)) == [(64, 3), (64, 64), (1, 64)]
+    policy = make_network(architecture, "policy", env, 1)
+    assert type(policy) is SquashedGaussianPolicy
+    assert shapes(policy) == [(5, 3), (4, 5), (2, 4)]
+    assert (policy.action_bias.tolist(), policy.action_scale.tolist()) == ([0], [2])
+    assert all(w.abs().max() <= 1e-4 for w in policy.layers[-1].parameters())
 
 
 @pytest.mark.parametrize("options", [{}, {"action_at_second_layer": True, "final_init_scale": 1e-4}])

@@ -62,6 +62,7 @@ PPO = SETTINGS | {"minibatch_size": 30, "n_epochs": 2}
         ("dqn/cartpole", OFF_POLICY, 300),
         ("ddpg/pendulum", OFF_POLICY, 300),
         ("td3/pendulum", OFF_POLICY, 300),
+        ("sac/pendulum", OFF_POLICY | {"batch_size": 64}, 300),
     ],
 )
 def test_a_block_leaves_the_records_that_its_seeds_leave_alone(tmp_path, name, settings, steps):
@@ -90,11 +91,11 @@ def test_a_block_leaves_the_records_that_its_seeds_leave_alone(tmp_path, name, s
         assert record.verify(20).agrees
 
 
-@pytest.mark.parametrize("name", ["ppo/pendulum", "dqn/cartpole", "td3/pendulum"])
+@pytest.mark.parametrize("name", ["ppo/pendulum", "dqn/cartpole", "td3/pendulum", "sac/pendulum"])
 @pytest.mark.parametrize("optimizer", ["Adam", "RMSprop", "SGD"])
 def test_the_state_of_a_seed_is_that_of_an_algorithm_of_its_own(name, optimizer):
     recipe = recipes.get(name)
-    settings = {"optimizer": optimizer} | (PPO if "ppo" in name else OFF_POLICY)
+    settings = {"optimizer": optimizer} | (PPO if "ppo" in name else OFF_POLICY | {"batch_size": 64})
     with single_thread():
         together = recipe.build((4, 0), **settings)
         together.update()

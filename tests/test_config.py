@@ -163,7 +163,7 @@ class TestConfigs:
         assert {"ReinforceConfig", "ActorCriticConfig", "PolicyEvaluationConfig", "CriticConfig"} <= set(
             CONFIGS
         )
-        assert {"DQNConfig", "DDPGConfig", "TD3Config", "PPOConfig"} <= set(CONFIGS)
+        assert {"DQNConfig", "DDPGConfig", "TD3Config", "SACConfig", "PPOConfig"} <= set(CONFIGS)
 
     @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
     def test_every_setting_has_a_default_and_says_what_it_means(self, config):

@@ -28,6 +28,7 @@ from pgcourse.algorithms.ddpg import DDPG, TD3, DDPGConfig, TD3Config
 from pgcourse.algorithms.dqn import DQN, DQNConfig
 from pgcourse.algorithms.ppo import PPO, PPOConfig
 from pgcourse.algorithms.reinforce import Reinforce, ReinforceConfig
+from pgcourse.algorithms.sac import SAC, SACConfig
 from pgcourse.environments import tasks
 from pgcourse.environments.pong import Pong
 from pgcourse.environments.tasks import Task
@@ -42,7 +43,12 @@ from pgcourse.maths.returns import (
 )
 from pgcourse.maths.statistics import Interval, bootstrap_interval
 from pgcourse.networks.mlp import single_thread
-from pgcourse.networks.policies import DeterministicPolicy, GaussianPolicy, SoftmaxPolicy
+from pgcourse.networks.policies import (
+    DeterministicPolicy,
+    GaussianPolicy,
+    SoftmaxPolicy,
+    SquashedGaussianPolicy,
+)
 from pgcourse.networks.values import DiscreteQNetwork, QNetwork, TwinCritic, ValueNetwork
 
 SMALL = {"batch_size": 4, "learning_starts": 4}
@@ -89,6 +95,14 @@ def actor(**options):
     return DeterministicPolicy(2, [-1], [1], (4,), seed=1, **options)
 
 
+def squashed():
+    return SquashedGaussianPolicy(2, [-1], [1], (4,), seed=1)
+
+
+def twins():
+    return TwinCritic(*(QNetwork(2, 1, (4,), seed=seed) for seed in (2, 3)))
+
+
 BUILD = {
     "reinforce": lambda env: Reinforce(env, SoftmaxPolicy(2, 2, (4,)), ReinforceConfig(batch_size=20)),
     "actor-critic": lambda env: ActorCritic(
@@ -105,7 +119,9 @@ BUILD = {
     ),
     "dqn": lambda env: DQN(env, DiscreteQNetwork(2, 2, (4,)), DQNConfig(**SMALL)),
     "ddpg": lambda env: DDPG(env, actor(), QNetwork(2, 1, (4,)), DDPGConfig(**SMALL)),
+    "sac": lambda env: SAC(env, squashed(), twins(), SACConfig(**SMALL)),
 }
+CONTINUOUS = ("ddpg", "sac")
 EVERY_LEARNER = pytest.mark.parametrize("name", BUILD)
 
 
@@ -114,7 +130,7 @@ class OneByOne(Task):
 
 
 def build(name, **options):
-    return BUILD[name](drifts(**({"action_space": ONE_NUMBER} if name == "ddpg" else {}) | options))
+    return BUILD[name](drifts(**({"action_space": ONE_NUMBER} if name in CONTINUOUS else {}) | options))
 
 
 def metrics_of(algorithm, n_updates=6):
@@ -336,7 +352,7 @@ class TestSchedules:
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             metrics_of(algorithm)
 
-    @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "dqn", "ddpg"])
+    @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "dqn", "ddpg", "sac"])
     def test_every_algorithm_checks_at_every_use(self, name):
         algorithm = build(name)
         algorithm.eta = as_schedule("eta", lambda n: 0.1 if n == 0 else -0.04)
@@ -367,7 +383,9 @@ class TestAutoreset:
 
     @EVERY_LEARNER
     def test_metadata_that_lie_are_found_out_at_the_first_end_of_an_episode(self, name):
-        env = drifts(mode=AutoresetMode.NEXT_STEP, **({"action_space": ONE_NUMBER} if name == "ddpg" else {}))
+        env = drifts(
+            mode=AutoresetMode.NEXT_STEP, **({"action_space": ONE_NUMBER} if name in CONTINUOUS else {})
+        )
         env.autoreset_mode, mode = AutoresetMode.SAME_STEP, env.autoreset_mode
         algorithm = BUILD[name](_Lying(env, mode))
         message = r"^env must reset itself in the step that ends an episode and give info\['final_obs'\]"
@@ -486,7 +504,7 @@ class TestNothingLearnt:
 
 
 class TestWeights:
-    @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "ppo", "ddpg"])
+    @pytest.mark.parametrize("name", ["reinforce", "actor-critic", "ppo", "ddpg", "sac"])
     def test_converted_weights_are_refused(self, name):
         algorithm = build(name)
         algorithm.update()
@@ -565,7 +583,7 @@ class TestInterruptions:
         algorithm.env.step = step
         for _ in range(3):
             algorithm.update()
-        if name in ("dqn", "ddpg"):
+        if name in ("dqn", "ddpg", "sac"):
             s, _, _, next_s, _ = algorithm.replay.stored()
             assert_array_equal(next_s[:, 0], s[:, 0] + 1)
 

@@ -17,6 +17,7 @@ from pgcourse.networks.policies import (
     GaussianPolicy,
     GreedyQPolicy,
     SoftmaxPolicy,
+    SquashedGaussianPolicy,
     TabularPolicy,
 )
 from pgcourse.networks.values import DiscreteQNetwork
@@ -434,6 +435,8 @@ class TestDeterministicPolicy:
         message = rf"^low and high must be finite, low < high, of one shape \(action_dim,\), got {got}$"
         with pytest.raises(ValueError, match=message):
             DeterministicPolicy(2, low, high)
+        with pytest.raises(ValueError, match=message):
+            SquashedGaussianPolicy(2, low, high)
 
     @pytest.mark.parametrize("shape", [(3, 1), (2,), (1, 2, 2)])
     def test_errors_name_the_shape_of_the_states(self, shape):
@@ -485,7 +488,12 @@ class TestGreedyQPolicy:
 def test_states_that_are_not_finite_are_blamed_and_not_eta(value):
     s = np.array([[value, 0.0]])
     rng = np.random.default_rng(0)
-    for policy in (SoftmaxPolicy(2, 2), GaussianPolicy(2, 1), DeterministicPolicy(2, [-1], [1])):
+    for policy in (
+        SoftmaxPolicy(2, 2),
+        GaussianPolicy(2, 1),
+        DeterministicPolicy(2, [-1], [1]),
+        SquashedGaussianPolicy(2, [-1], [1]),
+    ):
         with torch.no_grad():
             policy.layers[0].weight.fill_(1.0)
             policy.layers[2].weight[:] = torch.tensor([[1.0, -1.0] * 32])

@@ -269,6 +269,14 @@ DDPG = OFF_POLICY | {
     "target_policy_noise": (0.4, lambda a: a.config.target_policy_noise),
     "target_noise_clip": (0.7, lambda a: a.config.target_noise_clip),
 }
+SAC = {
+    "alpha": (0.3, lambda a: round(a.temperature(1).item(), 6)),
+    "learn_alpha": (opposite, lambda a: a.config.learn_alpha),
+    "eta_alpha": (0.345, lambda a: learning_rate(a.alpha_optimizer)),
+    "target_entropy": (-0.7, lambda a: None if a.target_entropy == -a.low.size else a.target_entropy),
+    "eta_decay_steps": (500.0, lambda a: decay_steps(a.eta, a.eta_critic, a.eta_alpha)),
+    "optimizer": ("RMSprop", lambda a: kind(a.optimizer, a.critic_optimizer, a.alpha_optimizer)),
+}
 SETTINGS = {
     "reinforce": REINFORCE,
     "actor-critic": ACTOR_CRITIC,
@@ -276,6 +284,7 @@ SETTINGS = {
     "dqn": DQN,
     "ddpg": DDPG,
     "td3": DDPG,
+    "sac": DDPG | SAC,
 }
 
 
@@ -307,7 +316,7 @@ def n_zero_columns(policy):
 
 
 def critics(algorithm):
-    """The one critic of DDPG, the two of TD3."""
+    """The one critic of DDPG, the two of TD3 and SAC."""
     twins = algorithm.critic
     return [twins.first, twins.second] if hasattr(twins, "first") else [twins]
 
@@ -365,7 +374,7 @@ def test_continuing_tasks_are_learnt_by_their_average_reward_and_episodes_by_a_d
     assert is_average == (recipe.name in ("actor-critic/pendulum", "actor-critic/access-control"))
 
 
-@of_algorithm("ddpg", "td3")
+@of_algorithm("ddpg", "td3", "sac")
 def test_weight_decay_is_the_critics_alone(recipe):
     [actor] = small(recipe, weight_decay=0.03).optimizer.param_groups
     assert actor["weight_decay"] == 0

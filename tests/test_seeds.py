@@ -32,7 +32,15 @@ def weights(network):
 
 
 def in_double_precision(algorithm):
-    names = ("policy", "critic", "q_network", "target_actor", "target_critic", "target_q_network")
+    names = (
+        "policy",
+        "critic",
+        "q_network",
+        "target_actor",
+        "target_critic",
+        "target_q_network",
+        "temperature",
+    )
     for network in (getattr(algorithm, name) for name in names if hasattr(algorithm, name)):
         if isinstance(network, torch.nn.Module):
             network.double()
@@ -55,6 +63,8 @@ PPO_SETTINGS = {"rollout_length": 8, "minibatch_size": 30, "n_epochs": 2, "max_n
         ("ddpg/mountain-car", {"learning_starts": 128, "capacity": 200}),
         ("ddpg-paper/pendulum", {"learning_starts": 128, "hidden_sizes": (32, 16)}),
         ("td3/pendulum", {"learning_starts": 128}),
+        ("sac/pendulum", {"learning_starts": 128, "batch_size": 64}),
+        ("sac/pendulum", {"learning_starts": 64, "batch_size": 64, "learn_alpha": False, "sigma": 0.1}),
         ("dqn/cartpole", {"learning_starts": 128, "hidden_sizes": (32,)}),
         ("ppo/cartpole", PPO_SETTINGS | {"entropy_coefficient": 0.01}),
         ("ppo/cartpole", PPO_SETTINGS | {"surrogate": "weighted", "max_norm": None}),

@@ -9,7 +9,13 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from pgcourse.algorithms.config import OPTIMIZERS, gradient_step, make_optimizer
-from pgcourse.networks.policies import DeterministicPolicy, GaussianPolicy, SoftmaxPolicy, TabularPolicy
+from pgcourse.networks.policies import (
+    DeterministicPolicy,
+    GaussianPolicy,
+    SoftmaxPolicy,
+    SquashedGaussianPolicy,
+    TabularPolicy,
+)
 from pgcourse.networks.stacked import clip_gradients, n_seeds, stack, unstack
 from pgcourse.networks.values import DiscreteQNetwork, QNetwork, TwinCritic, ValueNetwork
 
@@ -20,6 +26,7 @@ NETWORKS = {
     "value": lambda seed: ValueNetwork(4, seed=seed),
     "q_network": lambda seed: DiscreteQNetwork(4, 3, seed=seed),
     "actor": lambda seed: DeterministicPolicy(4, [-1, -2], [1, 3], seed=seed),
+    "squashed_gaussian": lambda seed: SquashedGaussianPolicy(4, [-1, -2], [1, 3], seed=seed),
     "critic": lambda seed: QNetwork(4, 2, (8, 7), action_at_second_layer=True, seed=seed),
     "twin_critic": lambda seed: TwinCritic(QNetwork(4, 2, seed=seed), QNetwork(4, 2, seed=seed + 100)),
 }
@@ -30,6 +37,8 @@ def outputs(network, s, a):
         return network.logits(s)
     if isinstance(network, GaussianPolicy):
         return torch.stack(network.log_prob_and_entropy(s, a), dim=1)
+    if isinstance(network, SquashedGaussianPolicy):
+        return torch.cat(network.mean_and_log_sigma(s), dim=1)
     return network(s, a) if isinstance(network, QNetwork | TwinCritic) else network(s)
 
 

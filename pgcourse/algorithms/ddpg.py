@@ -75,7 +75,7 @@ class DDPG(OffPolicyAlgorithm):
     """
 
     networks = ("policy", "critic", "target_actor", "target_critic")
-    stateful = (*networks, "optimizer", "critic_optimizer", "replay")
+    stateful: tuple[str, ...] = (*networks, "optimizer", "critic_optimizer", "replay")
     _critic_axes: tuple[int, ...] = ()  # of q(s, a), before that of the states
 
     def __init__(

@@ -35,7 +35,10 @@ class GaussianMLP(MLP):
 
 @dataclass(frozen=True)
 class ActorAndQ:
-    """Multilayer perceptrons for μ(s) and q(s, a) with the same hidden layers."""
+    """Multilayer perceptrons for the actor and q(s, a) with the same hidden layers.
+
+    The actor is μ(s), or a policy: a Gaussian squashed between the bounds of an action.
+    """
 
     hidden_sizes: tuple[int, ...] = checks.setting((64, 64), "units of each hidden layer, such as 64x64")
     action_at_second_layer: bool = checks.setting(False, "whether actions enter the critic's second layer")
@@ -104,9 +107,10 @@ def make_network(architecture: Architecture, role: str, env: VectorEnv, seed: in
             return values.DiscreteQNetwork(n, checks.discrete_actions(env), sizes, seed=seed)
         case MLP(sizes), "value":
             return values.ValueNetwork(n, sizes, seed=of_critic)
-        case ActorAndQ(sizes, _, scale), "actor":
+        case ActorAndQ(sizes, _, scale), "actor" | "policy":
             low, high = checks.bounded_actions(env).low, checks.bounded_actions(env).high
-            return policies.DeterministicPolicy(n, low, high, sizes, final_init_scale=scale, seed=seed)
+            of_role = {"actor": policies.DeterministicPolicy, "policy": policies.SquashedGaussianPolicy}
+            return of_role[role](n, low, high, sizes, final_init_scale=scale, seed=seed)
         case ActorAndQ(sizes, late, scale), "critic" | "twin_critic":
             d = len(checks.bounded_actions(env).low)
             make = functools.partial(values.QNetwork, n, d, sizes, action_at_second_layer=late)

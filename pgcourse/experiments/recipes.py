@@ -75,6 +75,7 @@ ALGORITHMS = {
     "dqn": AlgorithmEntry("dqn", "DQN", ("q_network",)),
     "ddpg": AlgorithmEntry("ddpg", "DDPG", ("actor", "critic")),
     "td3": AlgorithmEntry("ddpg", "TD3", ("actor", "twin_critic")),
+    "sac": AlgorithmEntry("sac", "SAC", ("policy", "twin_critic")),
 }
 
 
@@ -321,6 +322,8 @@ register("ddpg-paper/pendulum", _TEXT, "ddpg", PENDULUM, _network, 20_000, 2_000
 _TEXT = "DDPG with two hidden layers each; an update for every step of one environment."
 register("ddpg/pendulum", _TEXT, "ddpg", PENDULUM, ActorAndQ(), 10_000, 1_000)
 register("td3/pendulum", _TEXT.replace("DDPG", "TD3"), "td3", PENDULUM, ActorAndQ(), 10_000, 1_000)
+_config, _text = {"tau": 0.01}, _TEXT.replace("DDPG", "SAC")
+register("sac/pendulum", _text, "sac", PENDULUM, ActorAndQ(), 10_000, 1_000, config=_config)
 _config = {"sigma": 0.5, "theta": 0.05}
 register("ddpg/mountain-car", _TEXT, "ddpg", MOUNTAIN_CAR, ActorAndQ(), 50_000, 5_000, config=_config)
 
@@ -330,16 +333,19 @@ def _rescaled_reacher(s: np.ndarray) -> np.ndarray:
     return np.array([np.cos(s[0]), np.sin(s[0]), s[1], *20 * s[2:4], *s[4:] / 2])
 
 
-def _long_ddpg(name: str, task: Task, thousands: int, n_eval_episodes: int = 5, **config: float) -> None:
-    """Register DDPG for a longer task; both rates decay to a sixth, or what was learnt may be lost again."""
+def _long(
+    algorithm: str, name: str, task: Task, thousands: int, n_eval_episodes: int = 5, **config: float
+) -> None:
+    """Register a longer task; all rates decay to a sixth, or what was learnt may be lost again."""
     config |= {"eta_decay_steps": 200.0 * thousands}
-    budget, n = (1000 * thousands, 100 * thousands), n_eval_episodes
-    register(f"ddpg/{name}", _TEXT, "ddpg", task, ActorAndQ(), *budget, n_eval_episodes=n, config=config)
+    budget, text = (1000 * thousands, 100 * thousands), _TEXT.replace("DDPG", algorithm.upper())
+    whole_name, n = f"{algorithm}/{name}", n_eval_episodes
+    register(whole_name, text, algorithm, task, ActorAndQ(), *budget, n_eval_episodes=n, config=config)
 
 
+_long_ddpg = functools.partial(_long, "ddpg")
 _REACHER = ControlSuiteTask("reacher", "easy", observe=_rescaled_reacher)
 _long_ddpg("inverted-pendulum", Task("InvertedPendulum-v5"), 30)
-_long_ddpg("inverted-double-pendulum", Task("InvertedDoublePendulum-v5"), 50)
 _long_ddpg("reacher", Task("Reacher-v5"), 100, n_eval_episodes=20)
 _long_ddpg("suite-cartpole-balance", ControlSuiteTask("cartpole", "balance"), 50)
 _long_ddpg("suite-cartpole-swingup", ControlSuiteTask("cartpole", "swingup"), 100)
@@ -348,9 +354,11 @@ _long_ddpg("suite-reacher-easy", _REACHER, 100, tau=0.001)
 _long_ddpg("suite-ball-in-cup-catch", ControlSuiteTask("ball_in_cup", "catch"), 100)
 _long_ddpg("suite-finger-spin", ControlSuiteTask("finger", "spin"), 100)
 _long_ddpg("lunar-lander", Task("LunarLanderContinuous-v3"), 150)
-_long_ddpg("half-cheetah", Task("HalfCheetah-v5"), 150)
-_long_ddpg("hopper", Task("Hopper-v5"), 150)
-_long_ddpg("walker", Task("Walker2d-v5"), 150)
+for _algorithm in ("ddpg", "td3", "sac"):
+    _long(_algorithm, "inverted-double-pendulum", Task("InvertedDoublePendulum-v5"), 50)
+    _long(_algorithm, "half-cheetah", Task("HalfCheetah-v5"), 150)
+    _long(_algorithm, "hopper", Task("Hopper-v5"), 150)
+    _long(_algorithm, "walker", Task("Walker2d-v5"), 150)
 
 _TEXT = "TD3 from pixels: three frames of 32 × 32, an encoder that the critic trains, random shifts."
 _config = {"batch_size": 64, "tau": 0.01, "capacity": 100_000, "learning_starts": 500}

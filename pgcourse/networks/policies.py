@@ -1,4 +1,4 @@
-"""Policies: π(a∣s) as a table, a softmax or a Gaussian, and deterministic policies, μ(s).
+"""Policies: π(a∣s) as a table, a softmax or a Gaussian, squashed or not, and deterministic ones, μ(s).
 
 Slides 3, 5, 19, 24, 34 and 63–65.
 """
@@ -261,22 +261,12 @@ class DeterministicPolicy(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        with np.errstate(over="ignore"):  # of what is too large for single precision
-            low = np.asarray(checks.numbers("low", low), np.float32)
-            high = np.asarray(checks.numbers("high", high), np.float32)
-            ranges = high - low if low.shape == high.shape else low
-        shapes_fit = low.ndim == 1 and len(low) and low.shape == high.shape
-        if not shapes_fit or not (np.isfinite(low) & np.isfinite(ranges) & (low < high)).all():
-            raise ValueError(
-                f"low and high must be finite, low < high, of one shape (action_dim,), got {low} and {high}"
-            )
-        self._low, self._high = low, high
-        sizes = [*layer_sizes(state_dim, hidden_sizes), len(low)]
+        self._low, self._high = _bounds(low, high)
+        sizes = [*layer_sizes(state_dim, hidden_sizes), len(self._low)]
         self.layers = mlp(sizes, seed, final_init_scale=final_init_scale)
         self.action_bias: Tensor
         self.action_scale: Tensor
-        self.register_buffer("action_bias", torch.from_numpy((low + high) / 2), persistent=False)
-        self.register_buffer("action_scale", torch.from_numpy((high - low) / 2), persistent=False)
+        _register_range(self, self._low, self._high)
 
     def forward(self, s: object) -> Float[Tensor, "N D"]:
         """Return μ(s), shape (N, D), for states of shape (N, state_dim)."""
@@ -291,6 +281,131 @@ class DeterministicPolicy(nn.Module):
     def sample(self, s: object, rng: np.random.Generator) -> Float[np.ndarray, "N D"]:
         """Return μ(s): nothing is drawn."""
         return self.greedy(s)
+
+
+class SquashedGaussianPolicy(nn.Module):
+    """A Gaussian policy squashed between bounds by tanh: what it draws is an action of the environment.
+
+    x = tanh(u)        u ~ N(μ(s), σ(s)²)        a = bias + scale · x
+    log π = Σₖ (log N(uₖ; μₖ, σₖ²) − log(1 − tanh² uₖ))
+
+    A network gives μ and log σ, the latter clipped to −20…2. log π is that of x, the action in half ranges,
+    whatever the bounds are; that of a itself is less by Σₖ log scaleₖ. The logarithm of dx/du = 1 − tanh² u
+    is computed as 2 (log 2 − u − log(1 + e^−2u)), which neither under- nor overflows.
+
+    Args:
+        state_dim: length of a state, at least 1.
+        low, high: bounds of an action, as for ``DeterministicPolicy``.
+        hidden_sizes: units of each hidden layer, at least one layer, at least 1 unit each.
+        final_init_scale: the last layer's initial weights are uniform in ± this, positive: the first actions
+            then have μ near 0 and σ near 1. None keeps PyTorch's default, as in the other layers.
+        seed: of the initial weights.
+
+    On no slide; Haarnoja, Zhou, Abbeel & Levine (2018), appendix C.
+    """
+
+    def __init__(
+        self,
+        state_dim: int,
+        low: Sequence[float] | np.ndarray,
+        high: Sequence[float] | np.ndarray,
+        hidden_sizes: Sequence[int] = (64, 64),
+        *,
+        final_init_scale: float | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self._low, self._high = _bounds(low, high)
+        sizes = [*layer_sizes(state_dim, hidden_sizes), 2 * len(self._low)]
+        self.layers = mlp(sizes, seed, final_init_scale=final_init_scale)
+        self.action_bias: Tensor
+        self.action_scale: Tensor
+        _register_range(self, self._low, self._high)
+
+    def forward(self, s: object) -> Float[Tensor, "N D"]:
+        """Return the medians of the actions, bias + scale · tanh μ(s), shape (N, D)."""
+        return self.action_bias + self.action_scale * self.mean_and_log_sigma(s)[0].tanh()
+
+    def mean_and_log_sigma(self, s: object) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]:
+        """Return μ and log σ of u, both of shape (N, D), for states of shape (N, state_dim)."""
+        mu, log_sigma = self.layers(as_states(s, self.layers[0])).chunk(2, dim=1)
+        return mu, log_sigma.clamp(*LOG_SIGMA_RANGE)
+
+    def rsample_and_log_prob(
+        self, s: object, rng: np.random.Generator
+    ) -> tuple[Float[Tensor, "N D"], Float[Tensor, " N"]]:
+        """Draw reparameterised actions, shape (N, D); return them and their log π(a∣s), shape (N,).
+
+        Both are differentiable in the weights: the noise is drawn first, and does not depend on them.
+        """
+        mu, log_sigma = self.mean_and_log_sigma(s)
+        noise = torch.from_numpy(rng.standard_normal(mu.shape, mu.detach().numpy().dtype))
+        u = mu + log_sigma.exp() * noise
+        log_pi = _squashed_log_prob(u, noise, log_sigma)
+        return self.action_bias + self.action_scale * u.tanh(), log_pi
+
+    def log_prob(self, s: object, a: object) -> Float[Tensor, " N"]:
+        """Return log π(a∣s) in half ranges, shape (N,), of actions between the bounds, shape (N, D).
+
+        An action that rounding has put at a bound counts as the nearest number inside.
+        """
+        mu, log_sigma = self.mean_and_log_sigma(s)
+        a = as_tensor("a", a, mu.dtype)
+        if a.shape != mu.shape:
+            raise ValueError(f"a must have shape {tuple(mu.shape)}, got {tuple(a.shape)}")
+        x, eps = (a - self.action_bias) / self.action_scale, torch.finfo(mu.dtype).eps
+        if not (x.abs() <= 1 + 4 * eps).all():
+            raise ValueError(f"a must be from {self._low} to {self._high}, got {a!s:.80}")
+        u = x.clamp(eps - 1, 1 - eps).atanh()
+        return _squashed_log_prob(u, (u - mu) / log_sigma.exp(), log_sigma)
+
+    @torch.no_grad()
+    def sample(self, s: object, rng: np.random.Generator) -> Float[np.ndarray, "N D"]:
+        """Draw one action for each state, shape (N, D)."""
+        mu, log_sigma = self.mean_and_log_sigma(s)
+        noise = rng.standard_normal(mu.shape, mu.numpy().dtype)
+        return self._inside(mu + log_sigma.exp() * torch.from_numpy(noise), s)
+
+    @torch.no_grad()
+    def greedy(self, s: object) -> Float[np.ndarray, "N D"]:
+        """Return the medians of the actions, the usual choice for evaluation, shape (N, D)."""
+        return self._inside(self.mean_and_log_sigma(s)[0], s)
+
+    def _inside(self, u: Tensor, s: object) -> Float[np.ndarray, "N D"]:
+        a = (self.action_bias + self.action_scale * u.tanh()).numpy()
+        return finite_output("actions", a, s).clip(self._low, self._high)  # rounding may exceed a bound
+
+
+LOG_SIGMA_RANGE = -20.0, 2.0
+
+
+def _squashed_log_prob(u: Tensor, noise: Tensor, log_sigma: Tensor) -> Float[Tensor, " N"]:
+    """Return log π = Σₖ (log N(uₖ; μₖ, σₖ²) − log(1 − tanh² uₖ)), where noise is (u − μ)/σ."""
+    log_normal = -0.5 * noise.square() - log_sigma - 0.5 * math.log(2 * math.pi)
+    log_dx_du = 2 * (math.log(2) - u - F.softplus(-2 * u))
+    return (log_normal - log_dx_du).sum(dim=1)
+
+
+def _bounds(
+    low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray
+) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]:
+    """Return the bounds of an action in single precision, checked."""
+    with np.errstate(over="ignore"):  # of what is too large for single precision
+        low = np.asarray(checks.numbers("low", low), np.float32)
+        high = np.asarray(checks.numbers("high", high), np.float32)
+        ranges = high - low if low.shape == high.shape else low
+    shapes_fit = low.ndim == 1 and len(low) and low.shape == high.shape
+    if not shapes_fit or not (np.isfinite(low) & np.isfinite(ranges) & (low < high)).all():
+        raise ValueError(
+            f"low and high must be finite, low < high, of one shape (action_dim,), got {low} and {high}"
+        )
+    return low, high
+
+
+def _register_range(policy: nn.Module, low: np.ndarray, high: np.ndarray) -> None:
+    """Give a policy the middle and the half of the range as buffers, which are not saved."""
+    policy.register_buffer("action_bias", torch.from_numpy((low + high) / 2), persistent=False)
+    policy.register_buffer("action_scale", torch.from_numpy((high - low) / 2), persistent=False)
 
 
 class GreedyQPolicy(nn.Module):
