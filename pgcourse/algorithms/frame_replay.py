@@ -8,7 +8,7 @@ room for episodes of one step.
 
 Sampled stacks may be shifted by a few pixels, at random: data augmentation.
 
-Slide 62 and slide 66, line 1; Mnih et al. (2015); Yarats, Kostrikov & Fergus (2021), equation 1, for shifts.
+Slide 62 and slide 66, line 1; Mnih et al. (2015); Yarats, Kostrikov & Fergus (2021) for shifts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def random_shift(
 
     What enters at a border repeats the border's pixels: pad the picture with them, and crop it at random.
 
-    Yarats, Kostrikov & Fergus (2021), section 3.1.
+    Yarats, Kostrikov & Fergus (2021).
     """
     max_shift = checks.count(0, MAX_SHIFT, max_shift=max_shift)
     stacks = checks.numbers("stacks", stacks)

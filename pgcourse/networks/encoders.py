@@ -6,8 +6,8 @@ The critic's loss moves the encoder, and the actor takes the features as they co
 So ``parameters`` of an actor that shares an encoder are those of its head alone. One network of those that
 share an encoder owns it, and that network's optimiser moves it.
 
-Slide 62; Lillicrap et al. (2016), section 7, whose actor and critic had encoders of their own, with no layer
-of features; Yarats et al. (2021), section 5, for an encoder that the critic trains, with such a layer.
+Slide 62; Lillicrap et al. (2016), section 7, whose actor and critic had encoders of their own, without a
+layer of features; Yarats, Zhang et al. (2021) for an encoder that the critic trains, with such a layer.
 """
 
 from __future__ import annotations

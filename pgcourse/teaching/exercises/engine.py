@@ -121,6 +121,7 @@ def _format(value: object) -> str:
     if not isinstance(value, np.ndarray):
         return str(value)
     text = np.array2string(value, precision=4, separator=", ", suppress_small=True, threshold=40)
+    text = "\n".join(line for line in text.splitlines() if line)  # no gaps between the blocks of three axes
     return text if "\n" not in text else "\n" + textwrap.indent(text, "    ")
 
 
