@@ -55,7 +55,8 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Of these three, what passed is not repeated until something changes that it depends on: conftest.py.
+# Of these three, what passed is not repeated until something changes that it depends on: conftest.py. Frames of the Control Suite are
+# rendered without a screen, by libegl1 and libgl1-mesa-dri on Debian: .ci/run installs them.
 unit: .venv/ready _build/ipywidgets7/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest --changed --durations 20 -n 2 --dist loadfile --ignore tests/test_site.py --ignore tests/test_downloads.py
 

@@ -24,6 +24,7 @@ from pgcourse.algorithms import (
     critics,
     ddpg,
     dqn,
+    frame_replay,
     noise,
     off_policy,
     ppo,
@@ -31,11 +32,11 @@ from pgcourse.algorithms import (
     replay,
 )
 from pgcourse.algorithms import seeds as several
-from pgcourse.environments import classic, court, lqr, markov, mdp, pong, tasks, worlds
+from pgcourse.environments import classic, court, frames, lqr, markov, mdp, pong, tasks, worlds
 from pgcourse.experiments import architectures, diagnosis, recipes, records, settings, sweeps, training
 from pgcourse.experiments import seeds as at_once
 from pgcourse.maths import estimators, logistic, returns, rounding, statistics, td, trust_region
-from pgcourse.networks import mlp, pixels, policies, stacked, values
+from pgcourse.networks import encoders, mlp, pixels, policies, stacked, values
 from pgcourse.teaching import diagrams, exercises, explore, laboratory, live, plots, sandbox, video
 
 LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else that begins with it
@@ -51,7 +52,9 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "algorithms.config.linear_anneal": "inner loop: ``PPO`` checks it",
     "algorithms.config.linear_decay": "inner loop: ``DQNConfig`` checks it",
     "algorithms.critics.check_standardize": "check of a config",
+    "algorithms.frame_replay.as_stacks": "check of others' arguments",
     "algorithms.off_policy.OffPolicy": "is DQN or DDPG",
+    "algorithms.replay.converted": "check of others' arguments",
     "algorithms.resumable.": "takes what state_dict returns",
     "algorithms.seeds.each_seed": "inner loop: of arrays that an algorithm made",
     "algorithms.seeds.equal_blocks": "inner loop: of arrays that an algorithm made",
@@ -63,10 +66,13 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "environments.classic.": "inner loop: ``ClassicVectorEnv`` checks the actions",
     "environments.markov.": "steps of what ``MDP`` computes, which has checked them",
     "environments.display.": "takes no number",
+    "environments.frames.FrameEnv": "takes an environment, and a function of its observations",
+    "environments.frames.next_stack": "inner loop: of frames that were drawn",
     "environments.tasks.ControlSuiteTask": "the suite checks its own names",
     "environments.court.replay": "takes a file",
     "experiments.architectures.Table": "takes no argument",
     "experiments.architectures.algorithm_options": "takes a config",
+    "experiments.architectures.share_encoder": "takes networks",
     "experiments.blocks.": "takes runs",
     "experiments.checkpoints.": "files: the campaign above",
     "experiments.curves.Curve": "files: the campaign above",
@@ -89,6 +95,10 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "experiments.training.ProgressBar": "takes a budget",
     "experiments.training.settings_of": "takes an algorithm",
     "experiments.training.train_seeds": "files: the campaign above",
+    "networks.encoders.PixelActor": "takes networks",
+    "networks.encoders.PixelCritic": "takes networks",
+    "networks.encoders.PixelTwinCritic": "takes networks",
+    "networks.encoders.as_stacks": "check of others' arguments",
     "networks.mlp.as_tensor": "check of others' arguments",
     "networks.mlp.finite_output": "inner loop: of numbers that a network computed",
     "networks.mlp.gradient_norm": "takes parameters",
@@ -102,6 +112,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "teaching.exercises.chapter_": "answers of exercises, called on their cases",
     "teaching.exercises.engine.": "takes an exercise, or a student's function",
     "teaching.exercises.measuring.": "answers of exercises, called on their cases",
+    "teaching.exercises.pixels_and_sac.": "answers of exercises, called on their cases",
     "teaching.exercises.ppo.": "answers of exercises, called on their cases",
     "teaching.exercises.two_simulators.": "answers of exercises, called on their cases",
     "teaching.explore.describe": "text of anything",
@@ -389,6 +400,22 @@ def of_environments():
         yield call(
             classic.ClassicVectorEnv.step, on=_begun(make), actions=actions, then=lambda step: step[:2]
         )
+    angles = np.array([0.0, 1.0])
+    yield call(frames.draw_pendulum, cos=np.cos(angles), sin=np.sin(angles), size=9)
+    yield call(frames.to_grey, picture=PICTURES[0], size=8)
+    of_frames = {"size": 9, "n_frames": 3, "action_repeat": 2}
+    yield call(frames.PixelPendulum, n_envs=2, **of_frames)
+    two = functools.partial(frames.PixelPendulum, 2, size=9)
+    yield call(frames.PixelPendulum.reset, on=two, seed=[3, None], then=lambda begun: begun[0])
+    yield call(
+        frames.PixelPendulum.step,
+        on=_begun(two),
+        actions=np.array([[0.5], [-2]]),
+        then=lambda step: step[:2],
+    )
+    yield call(frames.PixelPendulumTask, **of_frames)
+    yield call(frames.PixelPendulumTask.make_vector_env, on=frames.PixelPendulumTask, n_envs=2)
+    yield call(frames.RenderedTask, task=lambda: tasks.Task("CartPole-v1"), **of_frames)
     yield call(tasks.Task, name="CartPole-v1")
     cartpole = tasks.Task("CartPole-v1")
     yield call(tasks.Task.make_vector_env, on=lambda: cartpole, n_envs=2)
@@ -474,6 +501,8 @@ def _pong_begun():
 
 def of_networks():
     yield call(mlp.mlp, sizes=(3, 4, 1), seed=0, second_layer_inputs=0, final_init_scale=0.1, then=_weights)
+    of_encoder = {"stack_shape": (3, 9, 9), "channels": (2,), "n_features": 4, "seed": 0}
+    yield call(encoders.PixelEncoder, **of_encoder, then=_weights)
     yield call(mlp.layer_sizes, state_dim=3, hidden_sizes=(4,))
     yield call(mlp.as_states, s=S, first_layer=lambda: torch.nn.Linear(3, 2), passes_on=True)
     yield call(mlp.as_indices, s=A, n_states=lambda: 2)
@@ -611,6 +640,21 @@ def of_algorithms():
         "terminated": np.zeros(5, bool),
     }
     yield call(replay.ReplayBuffer.add, on=a_buffer, **transitions)
+    yield call(
+        frame_replay.FrameReplayBuffer,
+        capacity=10,
+        stack_shape=(3, 4, 4),
+        action_shape=(1,),
+        n_envs=2,
+        max_shift=1,
+        n_seeds=2,
+        then=lambda buffer: buffer.stored(),
+    )
+    stacks = np.zeros((1, 3, 4, 4), np.uint8)
+    begun = {"s": stacks, "a": np.ones((1, 1)), "r": np.ones(1), "next_s": stacks}
+    yield call(frame_replay.FrameReplayBuffer.add, on=_frame_buffer, **begun, terminated=np.zeros(1, bool))
+    yield call(frame_replay.FrameReplayBuffer.sample, on=_frame_buffer, batch_size=1, rng=a_generator)
+    yield call(frame_replay.random_shift, stacks=stacks, max_shift=1, rng=a_generator)
     yield call(replay.ReplayBuffer.sample, on=a_buffer, batch_size=3, rng=a_generator)
     yield call(critics.Critic, value=a_network, then=lambda critic: critic(S))
     yield call(critics.Critic.__call__, on=lambda: critics.Critic(a_network()), s=S, passes_on=True)
@@ -650,6 +694,12 @@ def of_algorithms():
         config=lambda: ddpg.TD3Config(**small),
         **of_pendulum,
     )
+
+
+def _frame_buffer():
+    buffer, stacks = frame_replay.FrameReplayBuffer(10, (3, 4, 4), (1,)), np.zeros((1, 3, 4, 4), np.uint8)
+    buffer.add(stacks, np.ones((1, 1)), np.ones(1), stacks, np.zeros(1, bool))
+    return buffer
 
 
 def _value():
@@ -693,6 +743,7 @@ def of_configs():
         architectures.MLP,
         architectures.GaussianMLP,
         architectures.ActorAndQ,
+        architectures.PixelActorAndQ,
         architectures.Pixels,
         architectures.PongEpisodes,
     ):
@@ -708,6 +759,8 @@ def of_configs():
 
 
 def _network_of(architecture):
+    if isinstance(architecture, architectures.PixelActorAndQ):
+        return _weights(architectures.make_network(architecture, "actor", frames.PixelPendulum(1), 0))
     role = "actor" if isinstance(architecture, architectures.ActorAndQ) else "policy"
     continuous = isinstance(architecture, architectures.ActorAndQ | architectures.GaussianMLP)
     return _weights(

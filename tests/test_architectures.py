@@ -3,18 +3,22 @@
 import pytest
 import torch
 
+from pgcourse.algorithms.ddpg import DDPGConfig
 from pgcourse.algorithms.reinforce import ReinforceConfig
+from pgcourse.environments.frames import PixelPendulumTask
 from pgcourse.environments.tasks import AccessControlTask, PongTask, Task
 from pgcourse.experiments import recipes
 from pgcourse.experiments.architectures import (
     MLP,
     ActorAndQ,
     GaussianMLP,
+    PixelActorAndQ,
     Pixels,
     PongEpisodes,
     Table,
     algorithm_options,
     make_network,
+    share_encoder,
 )
 from pgcourse.networks.pixels import PixelPolicy, PixelQNetwork, PixelValue
 from pgcourse.networks.policies import DeterministicPolicy, GaussianPolicy, SoftmaxPolicy, TabularPolicy
@@ -25,11 +29,13 @@ TASKS = {
     "continuous": Task("Pendulum-v1"),  # 3 numbers, one action between -2 and 2
     "numbered": AccessControlTask(10),  # 44 states, 2 actions
     "pong": PongTask("PongDeterministic-v4"),
+    "frames": PixelPendulumTask(16),
 }
 ROLES = {  # of each architecture: an environment for it, and the networks that it has
     MLP: ("discrete", ("policy", "value", "q_network")),
     GaussianMLP: ("continuous", ("policy", "value")),
     ActorAndQ: ("continuous", ("actor", "critic", "twin_critic")),
+    PixelActorAndQ: ("frames", ("actor", "critic", "twin_critic")),
     Table: ("numbered", ("policy", "value")),
     Pixels: ("pong", ("policy", "value", "q_network")),
     PongEpisodes: ("pong", ("policy", "value", "q_network")),
@@ -125,11 +131,39 @@ def test_the_policy_of_reinforce_on_pong_is_scaled_and_ignores_columns_at_the_le
             policy(PongEpisodes(crop_columns=crop_columns))
 
 
-def test_only_pong_without_its_idle_steps_tells_reinforce_what_to_learn_from():
-    config = ReinforceConfig()
-    assert list(algorithm_options(PongEpisodes(), config)) == ["training_data"]
+def test_only_pong_without_its_idle_steps_tells_reinforce_what_to_learn_from(envs):
+    config, env = ReinforceConfig(), envs["pong"]
+    assert list(algorithm_options(PongEpisodes(), config, env)) == ["training_data"]
     for architecture in (PongEpisodes(skip_idle_steps=False), Pixels(), MLP(), ActorAndQ(), Table()):
-        assert algorithm_options(architecture, config) == {}
+        assert algorithm_options(architecture, config, env) == {}
+
+
+def test_frames_are_stored_in_a_buffer_of_frames(envs):
+    options = algorithm_options(PixelActorAndQ(max_shift=3), DDPGConfig(capacity=1_000), envs["frames"])
+    replay = options.pop("replay")
+    assert options == {}
+    assert (replay.capacity, replay.stack_shape, replay.n_envs, replay.max_shift) == (
+        1_000,
+        (3, 16, 16),
+        1,
+        3,
+    )
+
+
+@pytest.mark.parametrize("by", ["critic", "actor", "each"])
+@pytest.mark.parametrize("role", ["critic", "twin_critic"])
+def test_one_network_owns_a_shared_encoder(envs, by, role):
+    architecture = PixelActorAndQ((4, 4), 5, encoder_trained_by=by, hidden_sizes=(6,))
+    actor, critic = (make_network(architecture, one, envs["frames"], seed=1) for one in ("actor", role))
+    share_encoder(architecture, (actor, critic))
+    assert (actor.encoder is critic.encoder) == (by != "each")
+    encoder, n_heads = len(list(critic.encoder.parameters())), 2 if role == "twin_critic" else 1
+    assert len(list(actor.parameters())) == 4 + encoder * (by != "critic")
+    assert len(list(critic.parameters())) == 4 * n_heads + encoder * (by != "actor")
+    with pytest.raises(
+        ValueError, match=r"^encoder_trained_by must be one of critic, actor, each, got 'both'$"
+    ):
+        PixelActorAndQ(encoder_trained_by="both")
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
@@ -138,7 +172,9 @@ def test_every_architecture_has_the_networks_that_its_algorithm_needs(recipe):
     assert set(recipes.ALGORITHMS[recipe.algorithm].networks) <= set(roles)
 
 
-@pytest.mark.parametrize("architecture", [MLP((4,)), GaussianMLP((4,)), ActorAndQ((4,)), Pixels(3)])
+@pytest.mark.parametrize(
+    "architecture", [MLP((4,)), GaussianMLP((4,)), ActorAndQ((4,)), PixelActorAndQ(), Pixels(3)]
+)
 def test_initial_weights_depend_on_the_seed(envs, architecture):
     kind, roles = ROLES[type(architecture)]
     for role in roles:
@@ -159,7 +195,7 @@ def test_a_critic_has_no_weights_of_an_actor(envs, architecture, roles):
     assert not (one == other).any()
 
 
-@pytest.mark.parametrize("architecture", [MLP, ActorAndQ, Table, Pixels, PongEpisodes])
+@pytest.mark.parametrize("architecture", [MLP, ActorAndQ, PixelActorAndQ, Table, Pixels, PongEpisodes])
 def test_a_role_that_an_architecture_lacks_is_named(envs, architecture):
     kind, roles = ROLES[architecture]
     every = {role for _, of_this in ROLES.values() for role in of_this}

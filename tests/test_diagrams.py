@@ -34,6 +34,7 @@ LABELS = {
     "backup td": ["One-step TD", r"target for $v(s_t)$: $r_t + \gamma v(s_{t+1})$"],
     "backup n-step": ["n-step TD", "$s_{t+n}$", "$r_{t+n-1}$"],
     "backup q": ["Q-learning", "max", "$a'$"],
+    "pixel_networks": ["3 frames\n32 × 32", "features\n50", "detached", "gradient of the critic's loss"],
     "ddpg_networks": [
         "environment",
         "noise",

@@ -144,7 +144,6 @@ COMPUTED = {
     ("ppo", "advantage 4"): [0.2 * 4, RHO * 4, 0.2 * RHO * 4, 0.5 * RHO * 4],
     ("ppo", "from 0.01 to 0.04"): [np.sqrt(0.04 / 0.01), 0.04 / 0.01, (0.04 / 0.01) ** 2],
     ("pixels", "A pixel was 20"): [NEW - OLD.astype(int), max(10 - 20, 0), NEW - OLD],
-    ("pixels", "density is 0.2"): [0.2 * 0.5, 0.2, 0.2 / 0.5],
 }
 
 
@@ -305,14 +304,6 @@ def test_a_detached_encoder_gets_no_gradient_from_the_actor():
     assert encoder.weight.grad is None
     assert actor.weight.grad.abs().sum() > 0
     assert find("pixels", "The critic alone").right.startswith("Those of the actor's layers")
-
-
-def test_ten_times_the_rewards_and_the_temperature_are_the_same_policy():
-    Q, alpha = np.array([[1.0, 0.3, -2.0]]), 0.4
-    policies = [logistic.softmax(10 * Q / (factor * alpha)) for factor in (1, 10, 0.1)]
-    same = [np.allclose(pi, logistic.softmax(Q / alpha)) for pi in policies]
-    assert same == [False, True, False]
-    assert find("pixels", "multiplied by ten").right == "Ten times the old one."
 
 
 # What the site makes of them

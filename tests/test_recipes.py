@@ -159,10 +159,15 @@ def kind(*optimizers):
     return name
 
 
+def head(network):
+    """What follows the encoder of a network that has one."""
+    return getattr(network, "head", network)
+
+
 def hidden_sizes(*networks):
     """The units of each hidden layer, the same in all networks."""
     found = [
-        [len(b) for name, b in network.layers.named_parameters() if name.endswith("bias")][:-1]
+        [len(b) for name, b in head(network).layers.named_parameters() if name.endswith("bias")][:-1]
         for network in networks
     ]
     assert all(sizes == found[0] for sizes in found)
@@ -255,6 +260,11 @@ DDPG = OFF_POLICY | {
     "hidden_sizes": ([9, 8, 7], lambda a: hidden_sizes(a.policy, *critics(a))),
     "action_at_second_layer": (opposite, lambda a: action_at_second_layer(a)),
     "final_init_scale": (1e-6, lambda a: final_init_scale(a)),
+    "channels": ([7, 6, 5], lambda a: [w.shape[0] for w in a.critic.encoder.parameters() if w.ndim == 4]),
+    "n_features": (60, lambda a: n_features(a.critic.encoder)),
+    "layer_norm": (opposite, lambda a: "LayerNorm" in str(a.critic.encoder)),
+    "encoder_trained_by": ("actor", lambda a: encoder_trained_by(a)),
+    "max_shift": (4, lambda a: a.replay.max_shift),
     "policy_delay": (5, lambda a: a.config.policy_delay),
     "target_policy_noise": (0.4, lambda a: a.config.target_policy_noise),
     "target_noise_clip": (0.7, lambda a: a.config.target_noise_clip),
@@ -302,6 +312,17 @@ def critics(algorithm):
     return [twins.first, twins.second] if hasattr(twins, "first") else [twins]
 
 
+def n_features(encoder):
+    return encoder.n_features if "Tanh" in str(encoder) else None
+
+
+def encoder_trained_by(algorithm):
+    actor, critic = algorithm.policy, critics(algorithm)[0]
+    if actor.encoder is not critic.encoder:
+        return "each"
+    return {(True, False): "actor", (False, True): "critic"}[actor.trains_encoder, critic.trains_encoder]
+
+
 def action_at_second_layer(algorithm):
     [late] = {critic.layers[2].in_features > critic.layers[0].out_features for critic in critics(algorithm)}
     return late
@@ -313,9 +334,11 @@ def final_init_scale(algorithm):
     largest = max(
         w.abs().max().item()
         for network in (algorithm.policy, *critics(algorithm))
-        for w in network.layers[-1].parameters()
+        for w in head(network).layers[-1].parameters()
     )
-    return next((scale for scale in (1e-6, 0.003) if 0.5 * scale < largest <= scale * (1 + 1e-6)), None)
+    return next(
+        (scale for scale in (1e-6, 0.0003, 0.003) if 0.5 * scale < largest <= scale * (1 + 1e-6)), None
+    )
 
 
 @ALL

@@ -65,7 +65,10 @@ class DDPG(OffPolicyAlgorithm):
         policy: the actor, a network giving μ(s): ``policy(s)`` and, as an array, ``policy.greedy(s)``.
         critic: network giving q(s, a) as ``critic(s, a)``.
         config: settings.
+        replay: empty replay buffer; None for a ``ReplayBuffer`` of real numbers.
         seed: of the environment, the noise and the minibatches; several learn at once (``seeds``).
+
+    Networks may share what only one of them names among its ``parameters``; so do their targets.
 
     Raises:
         ValueError: also if the networks and the environment do not fit together.
@@ -82,13 +85,15 @@ class DDPG(OffPolicyAlgorithm):
         critic: nn.Module,
         config: DDPGConfig = DDPGConfig(),
         *,
+        replay: ReplayBuffer | None = None,
         seed: Seeds = 0,
     ):
         space = checks.bounded_actions(env)
         check_separate(policy=policy, critic=critic)
         self.policy, self.critic, self.actor_q = policy, critic, critic
-        self.target_actor = copy.deepcopy(policy).requires_grad_(False)
-        self.target_critic = copy.deepcopy(critic).requires_grad_(False)
+        self.target_actor, self.target_critic = copy.deepcopy((policy, critic))
+        for target in (self.target_actor, self.target_critic):
+            target.requires_grad_(False)
         self.eta = as_schedule("eta", config.eta, config.eta_decay_steps)
         self.eta_critic = as_schedule("eta_critic", config.eta_critic, config.eta_decay_steps)
         make, decay = functools.partial(make_optimizer, config.optimizer, fused=True), config.weight_decay
@@ -96,10 +101,11 @@ class DDPG(OffPolicyAlgorithm):
         self.critic_optimizer = make(critic.parameters(), self.eta_critic(0), weight_decay=decay)
         self.noise = OrnsteinUhlenbeckNoise(config.sigma, config.theta)
         self.low, self.high, self.tau = space.low.copy(), space.high.copy(), config.tau
-        shapes = env.single_observation_space.shape or (), space.shape
-        replay = ReplayBuffer(config.capacity, *shapes, n_seeds=n_seeds(policy))
+        if replay is None:
+            shapes = env.single_observation_space.shape or (), space.shape
+            replay = ReplayBuffer(config.capacity, *shapes, n_seeds=n_seeds(policy))
         super().__init__(env, replay, config, seed, policy, critic)
-        s = torch.from_numpy(repeated(self._s, policy).astype(np.float32))  # as the replay buffer has them
+        s = torch.from_numpy(repeated(self._s, policy).astype(replay.state_dtype))  # as it has them
         a = check_output("policy(s)", policy, (s,), (len(s), *space.shape))
         check_output("critic(s, a)", critic, (s, a), (*self._critic_axes, len(s)))
 
@@ -191,10 +197,11 @@ class TD3(DDPG):
         critic: TwinCritic,
         config: TD3Config = TD3Config(),
         *,
+        replay: ReplayBuffer | None = None,
         seed: Seeds = 0,
     ):
         check_separate(first=critic.first, second=critic.second)
-        super().__init__(env, policy, critic, config, seed=seed)
+        super().__init__(env, policy, critic, config, replay=replay, seed=seed)
         self.actor_q = critic.first
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from pgcourse import checks
-from pgcourse.arrays import Bool, Float
+from pgcourse.arrays import Bool, Float, Int
 
 
 class Transitions(NamedTuple):
@@ -25,7 +25,7 @@ class Transitions(NamedTuple):
     terminated: Bool[np.ndarray, " N"]  # whether the episode terminated, so that s' has no value
 
 
-def _converted(name: str, values: np.ndarray, stored: np.ndarray) -> np.ndarray:
+def converted(name: str, values: np.ndarray, stored: np.ndarray) -> np.ndarray:
     """Return numbers in the type in which they are stored, where whole ones stay whole."""
     array, kind = checks.numbers(name, values), stored.dtype.kind
     with np.errstate(invalid="ignore"):
@@ -60,10 +60,16 @@ class ReplayBuffer:
         n_seeds: int = 1,
     ):
         self.capacity, self.n_added = checks.count(1, math.inf, capacity=capacity), 0
+        self.n_rows = self.capacity
         self.n_seeds = checks.count(1, n_seeds=n_seeds)
         s, next_s = (self._zeros(state_dtype, state_shape=state_shape) for _ in range(2))
         a, r = self._zeros(action_dtype, action_shape=action_shape), self._zeros(np.float32, shape=())
         self._storage = Transitions(s, a, r, next_s, self._zeros(bool, shape=()))
+
+    @property
+    def state_dtype(self) -> np.dtype:
+        """The type of number of a sampled state."""
+        return self._storage.s.dtype
 
     def _zeros(self, dtype: DTypeLike, **shapes: tuple[int, ...]) -> np.ndarray:
         """Return the array of a column, shape (S, capacity, ...), for the one shape given."""
@@ -72,7 +78,7 @@ class ReplayBuffer:
         if sizes.ndim != 1:
             raise ValueError(f"{name} must be the sizes of an array's axes, got {shape!s:.80}")
         try:
-            column = np.zeros((self.n_seeds, self.capacity, *sizes.tolist()), dtype)
+            column = np.zeros((self.n_seeds, self.n_rows, *sizes.tolist()), dtype)
         except TypeError as error:
             raise ValueError(f"{name.replace('shape', 'dtype')} must be a type of number: {error}") from error
         except (MemoryError, ValueError, OverflowError) as error:
@@ -92,7 +98,7 @@ class ReplayBuffer:
         """Store N transitions, shapes (N, ...) as in ``Transitions``; all finite, or none is stored."""
         columns = (s, a, r, next_s, terminated)
         with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite, and is refused
-            new = Transitions(*map(_converted, Transitions._fields, columns, self._storage))
+            new = Transitions(*map(converted, Transitions._fields, columns, self._storage))
         self._check_shapes(new, np.size(r))
         checks.finite(**new._asdict())
         if len(new.r) % self.n_seeds:
@@ -107,15 +113,19 @@ class ReplayBuffer:
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:
         """Draw a minibatch for each seed, uniformly and with replacement, of at most what it has stored."""
+        index = self._draw(batch_size, rng)
+        index += np.repeat(self.capacity * np.arange(self.n_seeds), batch_size)
+        return Transitions(*(self._rows(column).take(index, axis=0) for column in self._storage))
+
+    def _draw(self, batch_size: int, rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+        """Return where the transitions of a minibatch are, in the block of each seed."""
         if type(batch_size) is not int:
             checks.count(0, batch_size=batch_size)
             batch_size = int(batch_size)
         if not 1 <= batch_size <= len(self):
             stored = f"the number of stored transitions, {len(self):,}"
             raise ValueError(f"batch_size must be from 1 to {stored}, got {batch_size}")
-        index = rng.integers(len(self), size=self.n_seeds * batch_size)
-        index += np.repeat(self.capacity * np.arange(self.n_seeds), batch_size)
-        return Transitions(*(self._rows(column).take(index, axis=0) for column in self._storage))
+        return rng.integers(len(self), size=self.n_seeds * batch_size)
 
     def stored(self) -> Transitions:
         """Return a copy of all stored transitions, seed after seed."""

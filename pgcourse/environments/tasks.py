@@ -71,6 +71,11 @@ class Task:
         """Whether its environments step together: Gymnasium's own of classic control."""
         return self.name in CLASSIC and type(self) in (Task, ContinuingTask)
 
+    @property
+    def steps_together(self) -> bool:
+        """Whether its environments step together, so that stepping those that are done costs nothing."""
+        return self.is_classic
+
     def make_env(self, **options: Any) -> Env:
         """Return one environment, with options of ``gymnasium.make``.
 
@@ -100,7 +105,7 @@ class Task:
             ValueError: also if an episode has not ended after ``MAX_EPISODE_LENGTH`` steps.
         """
         s, env = self._reset_vector_env(n_episodes, seed)
-        step = _step_together if self.is_classic else _step_one_by_one
+        step = _step_together if self.steps_together else _step_one_by_one
         returns, active = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
         for t in itertools.count():
             if not active.any():

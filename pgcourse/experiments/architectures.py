@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -45,6 +46,25 @@ class ActorAndQ:
 
 
 @dataclass(frozen=True)
+class PixelActorAndQ:
+    """An encoder of stacked frames, and multilayer perceptrons for μ(s) and q(s, a) on its features."""
+
+    channels: tuple[int, ...] = checks.setting((16, 16, 16), "channels of each convolution, like 16x16x16")
+    n_features: int | None = checks.setting(50, "features, at least 1; None for what the convolutions give")
+    layer_norm: bool = checks.setting(True, "whether features are normalised")
+    encoder_trained_by: str = checks.setting(
+        "critic", "critic or actor: whose gradient trains the shared encoder; each: there are two"
+    )
+    max_shift: int = checks.setting(2, "pixels by which sampled frames are shifted at random, at least 0")
+    hidden_sizes: tuple[int, ...] = checks.setting((128, 128), "units of each hidden layer, such as 64x64")
+    final_init_scale: float | None = checks.setting(None, "bound of the last layers' initial weights")
+
+    def __post_init__(self) -> None:
+        checks.one_of(("critic", "actor", "each"), encoder_trained_by=self.encoder_trained_by)
+        checks.count(0, max_shift=self.max_shift)
+
+
+@dataclass(frozen=True)
 class Table:
     """Tables of logits and values for numbered states, all zero at first."""
 
@@ -65,7 +85,7 @@ class PongEpisodes(Pixels):
     skip_idle_steps: bool = checks.setting(True, "learn only from decisions while the ball approaches")
 
 
-Architecture = MLP | ActorAndQ | Table | Pixels
+Architecture = MLP | ActorAndQ | PixelActorAndQ | Table | Pixels
 
 
 def make_network(architecture: Architecture, role: str, env: VectorEnv, seed: int) -> nn.Module:
@@ -96,6 +116,8 @@ def make_network(architecture: Architecture, role: str, env: VectorEnv, seed: in
             make = functools.partial(values.QNetwork, n, d, sizes, action_at_second_layer=late)
             first, second = (make(final_init_scale=scale, seed=one) for one in (of_critic, of_twin))
             return first if role == "critic" else values.TwinCritic(first, second)
+        case PixelActorAndQ(), "actor" | "critic" | "twin_critic":
+            return _pixel_network(architecture, role, env, seed)
         case Table(), "policy":
             return policies.TabularPolicy(np.zeros((_n_states(env), checks.discrete_actions(env))))
         case Table(), "value":
@@ -112,11 +134,57 @@ def make_network(architecture: Architecture, role: str, env: VectorEnv, seed: in
     raise ValueError(f"{type(architecture).__name__} has no network for the role {role!r}")
 
 
-def algorithm_options(architecture: Architecture, config: object) -> dict:
-    """Return further arguments of the algorithm: what REINFORCE learns from, if not from every step."""
+def _pixel_network(architecture: PixelActorAndQ, role: str, env: VectorEnv, seed: int) -> nn.Module:
+    """Return an actor or a critic with an encoder of its own; ``share_encoder`` lets them share it."""
+    from pgcourse.networks import encoders, policies, values
+
+    shape, space, of_critic = (
+        env.single_observation_space.shape or (),
+        checks.bounded_actions(env),
+        seed + 2**30,
+    )
+    encoder = encoders.PixelEncoder(
+        shape,
+        architecture.channels,
+        architecture.n_features,
+        layer_norm=architecture.layer_norm,
+        seed=seed if role == "actor" else of_critic,
+    )
+    scale = architecture.final_init_scale
+    n, sizes, by = encoder.n_features, architecture.hidden_sizes, architecture.encoder_trained_by
+    if role == "actor":
+        mu = policies.DeterministicPolicy(n, space.low, space.high, sizes, final_init_scale=scale, seed=seed)
+        return encoders.PixelActor(encoder, mu, trains_encoder=by != "critic")
+    make = functools.partial(values.QNetwork, n, len(space.low), sizes, final_init_scale=scale)
+    trains = by != "actor"
+    first = encoders.PixelCritic(encoder, make(seed=of_critic), trains_encoder=trains)
+    if role == "critic":
+        return first
+    second = make(seed=seed + 2**31)
+    return encoders.PixelTwinCritic(
+        first, encoders.PixelCritic(encoder, second, trains_encoder=trains, owns_encoder=False)
+    )
+
+
+def share_encoder(architecture: Architecture, networks: Sequence[nn.Module]) -> None:
+    """Give an actor and its critic one encoder, the critic's, where the architecture says so."""
+    if isinstance(architecture, PixelActorAndQ) and architecture.encoder_trained_by != "each":
+        actor, critic = cast("Sequence[Any]", networks)
+        actor.encoder = critic.encoder
+
+
+def algorithm_options(architecture: Architecture, config: object, env: VectorEnv) -> dict:
+    """Return further arguments of the algorithm: what REINFORCE learns from, or where frames are stored."""
+    from pgcourse.algorithms.frame_replay import FrameReplayBuffer
+    from pgcourse.algorithms.off_policy import OffPolicyConfig
     from pgcourse.algorithms.reinforce import ReinforceConfig, TrainingData
     from pgcourse.environments.pong import drop_idle_steps
 
+    if isinstance(architecture, PixelActorAndQ):
+        assert isinstance(config, OffPolicyConfig)
+        shapes = env.single_observation_space.shape or (), env.single_action_space.shape or ()
+        make = functools.partial(FrameReplayBuffer, n_envs=env.num_envs, max_shift=architecture.max_shift)
+        return {"replay": make(config.capacity, *shapes)}
     if not (isinstance(architecture, PongEpisodes) and architecture.skip_idle_steps):
         return {}
     assert isinstance(config, ReinforceConfig)

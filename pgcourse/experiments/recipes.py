@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 
 from pgcourse import checks
+from pgcourse.environments.frames import PixelPendulumTask, RenderedTask
 from pgcourse.environments.tasks import (
     AccessControlTask,
     ControlSuiteTask,
@@ -33,11 +34,13 @@ from pgcourse.experiments.architectures import (
     ActorAndQ,
     Architecture,
     GaussianMLP,
+    PixelActorAndQ,
     Pixels,
     PongEpisodes,
     Table,
     algorithm_options,
     make_network,
+    share_encoder,
 )
 from pgcourse.experiments.settings import (
     Setting,
@@ -156,7 +159,8 @@ class Recipe:
         networks = [
             stack([make_network(architecture, role, env, one) for one in seeds]) for role in entry.networks
         ]
-        options = algorithm_options(architecture, config)
+        share_encoder(architecture, networks)
+        options = algorithm_options(architecture, config, env)
         return algorithm_class(env, *networks, config, seed=seeds, **options)
 
     def evaluate(self, policy: Player, n_episodes: int, seed: int, *, greedy: bool = False) -> np.ndarray:
@@ -349,3 +353,46 @@ _long_ddpg("lunar-lander", Task("LunarLanderContinuous-v3"), 150)
 _long_ddpg("half-cheetah", Task("HalfCheetah-v5"), 150)
 _long_ddpg("hopper", Task("Hopper-v5"), 150)
 _long_ddpg("walker", Task("Walker2d-v5"), 150)
+
+_TEXT = "TD3 from pixels: three frames of 32 × 32, an encoder that the critic trains, random shifts."
+_config = {"batch_size": 64, "tau": 0.01, "capacity": 100_000, "learning_starts": 500}
+_with_encoder = functools.partial(register, architecture=PixelActorAndQ(), config=_config)
+_frames, _n = PixelPendulumTask(), 10_000
+_with_encoder("td3/pixel-pendulum", _TEXT, "td3", _frames, steps=_n, checkpoint_interval=1_000)
+_text = _TEXT.replace("TD3", "DDPG")
+_with_encoder("ddpg/pixel-pendulum", _text, "ddpg", _frames, steps=_n, checkpoint_interval=1_000)
+
+
+def _pixel_pendulum_with_action_repeat(k: int) -> None:
+    """Register the pendulum with k steps a decision, for as many steps of the environment."""
+    task, text, steps = (
+        PixelPendulumTask(action_repeat=k),
+        f"{_TEXT[:-1]}; {k} steps a decision.",
+        2 * _n // k,
+    )
+    _with_encoder(
+        f"td3/pixel-pendulum-repeat-{k}", text, "td3", task, steps=steps, checkpoint_interval=steps // 10
+    )
+
+
+def _suite_from_pixels(name: str, domain: str, task: str, k: int) -> None:
+    """Register a task of the Control Suite with k steps a decision."""
+    frames, n = RenderedTask(ControlSuiteTask(domain, task), action_repeat=k), 50_000
+    _with_encoder(
+        f"td3/{name}-pixels", _TEXT, "td3", frames, steps=n, checkpoint_interval=n // 10, n_eval_episodes=5
+    )
+
+
+_pixel_pendulum_with_action_repeat(1)
+_pixel_pendulum_with_action_repeat(4)
+_suite_from_pixels("cartpole-swingup", "cartpole", "swingup", 8)
+_suite_from_pixels("reacher-easy", "reacher", "easy", 4)
+_suite_from_pixels("ball-in-cup", "ball_in_cup", "catch", 4)
+
+_TEXT = (
+    "DDPG from pixels with the settings of Lillicrap et al. (2016), section 7, without batch normalisation."
+)
+_of_paper = PixelActorAndQ((32, 32, 32), None, False, "each", 0, (200, 200), 3e-4)
+_config = {"eta": 1e-4, "tau": 1e-3, "batch_size": 16, "sigma": 0.2, "theta": 0.15, "weight_decay": 1e-2}
+_config |= {"capacity": 100_000}  # the paper's million is more than all steps
+register("ddpg-paper/pixel-pendulum", _TEXT, "ddpg", _frames, _of_paper, _n, 1_000, config=_config)

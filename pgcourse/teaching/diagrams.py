@@ -324,6 +324,34 @@ def ddpg_networks() -> Figure:
     return figure
 
 
+def pixel_networks() -> Figure:
+    """Draw an encoder of three frames whose features go to a critic, and detached to an actor.
+
+    Slide 62, with what was learnt since.
+    """
+    figure, ax = _canvas(31)
+    for k in range(3):
+        corner = (1 + 0.9 * k, 15.5 - 0.9 * k)
+        ax.add_patch(Rectangle(corner, 6.4, 6.4, ec=INK, fc=_tint(GREY), linewidth=1.3, zorder=2 + 0.1 * k))
+    _label(ax, 6.2, 16.9, "$s$", size=12, zorder=3)
+    _label(ax, 5, 9.6, "3 frames\n32 × 32")
+    _arrow(ax, (9.6, 18), (12, 18))
+    _box(ax, 17.6, 18, 11, 6, "encoder\n$\\varphi(s; w_1)$", VALUE)
+    _arrow(ax, (23.2, 18), (26.4, 18))
+    _box(ax, 30, 18, 7, 6, "features\n50", GREY)
+    _arrow(ax, (30, 21.1), (30, 25), (35.4, 25))
+    _box(ax, 41.9, 25, 12.8, 6, "critic\n$Q(\\varphi, a; w_1)$", VALUE)
+    _arrow(ax, (30, 14.9), (30, 9), (35.4, 9))
+    _box(ax, 41.9, 9, 12.8, 6, "actor\n$\\mu(\\varphi; w_2)$", POLICY)
+    ax.plot([31.6, 33.4], [7.4, 10.6], color=POLICY, linewidth=1.8, zorder=3)
+    _label(ax, 32.4, 4.4, "detached", POLICY)
+    _arrow(ax, (41.9, 12.1), (41.9, 21.9), text="$a$")
+    ax.plot([35.4, 17.6, 17.6], [27, 27, 22.2], "--", color=SIGNAL, linewidth=1.3)
+    _arrow(ax, (17.6, 22.2), (17.6, 21.1), color=SIGNAL)
+    _label(ax, 0.2, 29, "gradient of the critic's loss", SIGNAL, ha="left")
+    return figure
+
+
 def _canvas(height: float) -> tuple[Figure, Axes]:
     # An engine that does nothing. After a figure without one is saved, it has the default one.
     layout = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)

@@ -10,7 +10,6 @@ On no slide.
 from __future__ import annotations
 
 import inspect
-import re
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator
@@ -122,7 +121,7 @@ def _format(value: object) -> str:
     if not isinstance(value, np.ndarray):
         return str(value)
     text = np.array2string(value, precision=4, separator=", ", suppress_small=True, threshold=40)
-    text = re.sub("\n+", "\n", text)  # without blank lines between the matrices of a larger array
+    text = "\n".join(line for line in text.splitlines() if line)  # no gaps between the blocks of three axes
     return text if "\n" not in text else "\n" + textwrap.indent(text, "    ")
 
 
