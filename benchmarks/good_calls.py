@@ -125,7 +125,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "teaching.exercises.language_models.": "answers of exercises, called on their cases",
     "teaching.exercises.engine.": "takes an exercise, or a student's function",
     "teaching.exercises.measuring.": "answers of exercises, called on their cases",
-    "teaching.exercises.from_pixels.": "answers of exercises, called on their cases",
+    "teaching.exercises.pixels_and_sac.": "answers of exercises, called on their cases",
     "teaching.exercises.ppo.": "answers of exercises, called on their cases",
     "teaching.exercises.two_simulators.": "answers of exercises, called on their cases",
     "teaching.explore.describe": "text of anything",

@@ -10,10 +10,12 @@ import nbformat
 import numpy as np
 import plain
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 
 from pgcourse.environments import lqr, worlds
+from pgcourse.environments.frames import PixelPendulum
 from pgcourse.environments.mdp import MDP
 from pgcourse.maths import logistic, returns, trust_region
 from pgcourse.maths.estimators import estimator_statistics, score_function
@@ -122,6 +124,7 @@ def target(terminated: bool, gamma: float) -> np.ndarray:
 
 R, X, Y = np.array([1.0, 2.0, 4.0]), np.array([2.0, -1.0]), np.array([0.6, 0.3, 0.1])
 RHO = trust_region.importance_weight(np.log([0.5]), np.log([0.2]))[0]
+NEW, OLD = np.array([10], np.uint8), np.array([20], np.uint8)
 # By chapter and words of the question: what each answer is, as its explanation says that it comes about.
 COMPUTED = {
     (1, "1, 2 and 4"): [
@@ -140,6 +143,7 @@ COMPUTED = {
     (7, "A time limit stops"): [target(True, 0.8), target(False, 0.8), target(False, 1.0), None],
     ("ppo", "advantage 4"): [0.2 * 4, RHO * 4, 0.2 * RHO * 4, 0.5 * RHO * 4],
     ("ppo", "from 0.01 to 0.04"): [np.sqrt(0.04 / 0.01), 0.04 / 0.01, (0.04 / 0.01) ** 2],
+    ("pixels", "A pixel was 20"): [NEW - OLD.astype(int), max(10 - 20, 0), NEW - OLD],
 }
 
 
@@ -275,6 +279,31 @@ def test_before_the_first_step_ratio_and_clipping_change_nothing():
     assert change / 2e-6 == pytest.approx(A)
     assert not trust_region.is_clipped(np.ones(3), A, 0.2).any()
     assert find("ppo", "One epoch").right == "Nothing."
+
+
+def test_a_time_limit_leaves_the_state_that_the_last_action_led_to():
+    env = PixelPendulum(1)
+    next_s, _ = env.reset(seed=0)
+    done = False
+    while not done:
+        s = next_s
+        next_s, _, terminated, [done], info = env.step(np.zeros((1, 1)))
+    assert not terminated.any()
+    last = info["final_obs"]
+    assert (last[:, :2] == s[:, 1:]).all()
+    assert (next_s == next_s[:, :1]).all()  # of the next episode
+    assert (last[:, 2] != next_s[:, 0]).any()
+    assert find("pixels", "A time limit ends").right == "The last three frames of the old episode."
+
+
+def test_a_detached_encoder_gets_no_gradient_from_the_actor():
+    """And the critic's is not used."""
+    encoder, actor, critic = (torch.nn.Linear(*sizes).double() for sizes in ((4, 3), (3, 1), (4, 1)))
+    phi = encoder(torch.ones(5, 4).double()).detach()
+    critic(torch.cat([phi, actor(phi)], dim=1)).mean().backward()
+    assert encoder.weight.grad is None
+    assert actor.weight.grad.abs().sum() > 0
+    assert find("pixels", "The critic alone").right.startswith("Those of the actor's layers")
 
 
 # What the site makes of them

@@ -15,15 +15,15 @@ from pgcourse.teaching.exercises import (
     chapter_6,
     chapter_7,
     chapter_8,
-    from_pixels,
     measuring,
+    pixels_and_sac,
     ppo,
     two_simulators,
 )
 from pgcourse.teaching.exercises.engine import Feedback, give_feedback
 
 _CHAPTERS = chapter_1, chapter_2, chapter_3, chapter_4, chapter_5, chapter_6, chapter_7, chapter_8
-_OTHERS = measuring, two_simulators, ppo, from_pixels
+_OTHERS = measuring, two_simulators, ppo, pixels_and_sac
 EXERCISES = {exercise.number: exercise for chapter in _CHAPTERS + _OTHERS for exercise in chapter.EXERCISES}
 
 
@@ -32,7 +32,7 @@ def check(number: str, function: Callable[..., object]) -> Feedback:
 
     Args:
         number: of the exercise, such as "4.4", or "M.4" in the study Measuring, "T.1" in Between two
-            simulators, "P.2" in the chapter on PPO and "X.2" in that on pixels.
+            simulators, "P.2" in the chapter on PPO and "X.2" in that on pixels and SAC.
         function: the student's. One that only returns None counts as not written yet.
     """
     checks.one_of(EXERCISES, number=number)
