@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Wins = Float[np.ndarray, "N N"]
 
 MAX_NEWTON_STEPS = 100
+MAX_DIFFERENCE = 25.0  # of rewards that are compared: e⁻²⁵ is the chance of the other preference
 
 
 def preference_probability(r: PerOutput) -> Wins:
@@ -116,16 +117,25 @@ def fit_rewards(
     checks.real(weight_decay=weight_decay)
     checks.at_least(0, weight_decay=weight_decay)
     theta, n_pairs = np.zeros(x.shape[1]), wins + wins.T
-    decay = weight_decay * np.eye(len(theta))
+
+    def loss(theta: Float[np.ndarray, " n"]) -> float:
+        return preference_loss(x @ theta, wins) + weight_decay / 2 * theta @ theta
+
     for _ in range(MAX_NEWTON_STEPS):
         r = x @ theta
         curvature = n_pairs * sigmoid(r[:, None] - r) * sigmoid(r - r[:, None]) / wins.sum()
-        H = x.T @ (np.diag(curvature.sum(axis=1)) - curvature) @ x + decay
+        H = x.T @ (np.diag(curvature.sum(axis=1)) - curvature) @ x + weight_decay * np.eye(len(theta))
         gradient = x.T @ preference_gradient(r, wins) + weight_decay * theta
         step = np.linalg.lstsq(H, gradient, rcond=1e-13)[0]
-        theta = theta - step / max(1, abs(x @ step).max())  # near enough for Newton's quadratic model
-        if abs(x @ step).max() < 1e-12 * max(1, abs(r).max()):
-            return x @ theta - (x @ theta).mean()
+        if not weight_decay and (abs(r[:, None] - r)[n_pairs > 0] > MAX_DIFFERENCE).any():
+            break  # on the way to infinity
+        if abs(x @ step).max() < 1e-8 * max(1, abs(r).max()):
+            r = x @ (theta - step)  # Newton's steps square the error: this one leaves rounding errors
+            return r - r.mean()
+        step = step / max(1, abs(x @ step).max())
+        while loss(theta - step) > loss(theta) * (1 + 1e-14):
+            step = step / 2
+        theta = theta - step
     advice = "an output that always wins has an infinite reward; weight_decay > 0 keeps it finite"
     raise ValueError(f"wins must have a finite maximum of the likelihood: {advice}")
 

@@ -8,83 +8,79 @@ from pgcourse.maths.preferences import count_wins, dpo_gradient
 from pgcourse.teaching.exercises.engine import Cases, Exercise
 
 
-def token_weights(r, mask):
-    """Return what the score of each token is multiplied by in GRPO, shape (B, K, T).
+def token_weights(r, prompt, mask):
+    """Return what the score of each token is multiplied by in GRPO, shape (N, T).
 
-    Aᵢ / (B K ∣yᵢ∣)        Aᵢ standardised within the group; 0 for padding, and in a group of equal rewards
+    Aᵢ / (N ∣yᵢ∣)        Aᵢ standardised over the answers to the same prompt, 0 if their rewards are equal
     """
-    return _weights(group_advantages(r, "grpo"), mask)
+    return _weights(_by_prompt(r, prompt), mask)
 
 
-def _weights(A, mask, length=None, *, shares=True, padded=False):
-    """The mean over outputs and tokens of A, with mistakes."""
-    length = mask.sum(axis=2) if length is None else length(mask)
-    weight = A / length / (A.size if shares else 1)
-    return weight[..., None] * (np.ones(mask.shape) if padded else mask)
+def _by_prompt(r, prompt, advantages=lambda r: group_advantages(r[None], "grpo")[0]):
+    A = np.zeros(len(r))
+    for x in np.unique(prompt):
+        A[prompt == x] = advantages(r[prompt == x])
+    return A
+
+
+def _weights(A, mask, length=lambda mask: mask.sum(axis=1), *, n=len, padded=False):
+    """The mean over answers of what their tokens get, with mistakes."""
+    weight = (A / length(mask) / n(A))[:, None]
+    return weight * (np.ones(mask.shape) if padded else mask)
 
 
 def _cases_2(rng: np.random.Generator) -> Cases:
-    yield np.array([[1.0, 0.0]]), np.array([[[True, True, False], [True, False, False]]])
-    yield np.array([[1.0, 1.0]]), np.array([[[True, True], [True, False]]])
-    yield np.full((1, 3), 0.1), np.ones((1, 3, 2), bool)
+    yield np.array([1.0, 0.0]), np.zeros(2, int), np.array([[True, True, False], [True, False, False]])
+    yield np.array([1.0, 1.0]), np.zeros(2, int), np.array([[True, True], [True, False]])
+    yield np.full(3, 0.1), np.zeros(3, int), np.ones((3, 2), bool)
     for _ in range(5):
-        B, K, T = rng.integers(2, 4), rng.integers(3, 5), rng.integers(4, 7)
-        length = rng.integers(1, T + 1, size=(B, K))
-        length[0, 0] = 1
-        yield rng.normal(1, rng.uniform(0.5, 2, size=(B, 1)), (B, K)), np.arange(T) < length[..., None]
+        B, T = rng.integers(2, 4), rng.integers(4, 7)
+        prompt = rng.permutation(np.repeat(np.arange(B), rng.integers(3, 5, size=B)))
+        length = rng.integers(1, T + 1, size=len(prompt))
+        r = rng.normal(size=len(prompt)) * np.array([0.5, 1, 2])[prompt] + prompt
+        yield r, prompt, np.arange(T) < length[:, None]
 
 
-def _divided(r, std, mean=None):
-    """Rewards less their mean, divided by a standard deviation, in a naive way."""
-    mean = r.mean(axis=1, keepdims=True) if mean is None else mean
-    return (r - mean) / std
-
-
-def _std(r, **options):
-    return r.std(axis=1, keepdims=True, **options)
-
-
-def _safe(r, std):
-    """The same, with 0 for equal rewards."""
-    equal = np.ptp(r, axis=1, keepdims=True) == 0
-    return np.where(equal, 0, (r - r.mean(axis=1, keepdims=True)) / np.where(equal, 1, std))
+def _safe(r, std, mean=None):
+    """Rewards less their mean, divided by a standard deviation; 0 where they are equal."""
+    return np.zeros(len(r)) if np.ptp(r) == 0 else (r - (r.mean() if mean is None else mean)) / std
 
 
 _MISCONCEPTIONS_2 = {
     "In a group of equal rewards the standard deviation is 0. There every weight should be 0.": (
-        lambda r, mask: _weights(_divided(r, _std(r)), mask)
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt, lambda r: (r - r.mean()) / r.std()), mask)
     ),
     "Rounding leaves a tiny deviation where 0.1 stands three times. Compare the largest and the smallest.": (
-        lambda r, mask: _weights(np.where(_std(r) == 0, 0, _divided(r, _std(r))), mask)
-    ),
-    "You standardise over the whole batch. Mean and deviation are those of the prompt's own group.": (
-        lambda r, mask: _weights(_safe(r.reshape(1, -1), r.std()).reshape(r.shape), mask)
-    ),
-    "The mean is the group's, but the deviation is the batch's.": (
-        lambda r, mask: _weights(_safe(r, r.std()), mask)
-    ),
-    "This is Dr. GRPO's advantage: the division by the deviation is missing.": (
-        lambda r, mask: _weights(group_advantages(r, "dr_grpo"), mask)
-    ),
-    "The advantage is right. GRPO divides by the length of each output, and Dr. GRPO does not.": (
-        lambda r, mask: _weights(group_advantages(r, "grpo"), mask, lambda mask: 1)
-    ),
-    "You divide by T. The length of an output is the number of its own tokens.": (
-        lambda r, mask: _weights(group_advantages(r, "grpo"), mask, lambda mask: mask.shape[2])
-    ),
-    "You divide by the tokens of the whole group. In GRPO each output is divided by its own length.": (
-        lambda r, mask: _weights(
-            group_advantages(r, "grpo"), mask, lambda m: m.sum(axis=(1, 2))[:, None] / m.shape[1]
+        lambda r, prompt, mask: _weights(
+            _by_prompt(r, prompt, lambda r: (r - r.mean()) / r.std() if r.std() > 0 else 0 * r), mask
         )
     ),
-    "Padding has a weight, too. It is no token of the output.": (
-        lambda r, mask: _weights(group_advantages(r, "grpo"), mask, padded=True)
+    "You standardise over the whole batch. Mean and deviation are those of the prompt's own answers.": (
+        lambda r, prompt, mask: _weights(_safe(r, r.std()), mask)
     ),
-    "It is a mean over B prompts and K outputs: divide by their number.": (
-        lambda r, mask: _weights(group_advantages(r, "grpo"), mask, shares=False)
+    "The mean is the group's, but the deviation is the batch's.": (
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt, lambda x: _safe(x, r.std())), mask)
     ),
-    "The deviation has K in its denominator here, not K − 1.": (
-        lambda r, mask: _weights(_safe(r, _std(r, ddof=1)), mask)
+    "This is Dr. GRPO's advantage: the division by the deviation is missing.": (
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt, lambda r: _safe(r, 1)), mask)
+    ),
+    "The advantage is right. GRPO divides by the length of each answer, and Dr. GRPO does not.": (
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt), mask, lambda mask: 1)
+    ),
+    "You divide by T. The length of an answer is the number of its own tokens.": (
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt), mask, lambda mask: mask.shape[1])
+    ),
+    "You divide by the tokens of all answers. In GRPO each answer is divided by its own length.": (
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt), mask, lambda mask: mask.sum(), n=lambda A: 1)
+    ),
+    "Padding has a weight, too. It is no token of the answer.": (
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt), mask, padded=True)
+    ),
+    "It is a mean over all N answers: divide by their number.": (
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt), mask, n=lambda A: 1)
+    ),
+    "The deviation has the number of answers in its denominator here, not one less.": (
+        lambda r, prompt, mask: _weights(_by_prompt(r, prompt, lambda r: _safe(r, r.std(ddof=1))), mask)
     ),
 }
 
