@@ -369,5 +369,6 @@ def test_each_notebook_has_a_budget():
         "intro": 60,
         "studies/claims": 45,
         "beyond/ppo": 90,
+        "beyond/pixels-and-sac": 90,
     }
     assert {name: budgets.budget(name) for name in limits} == limits

@@ -144,6 +144,7 @@ COMPUTED = {
     ("ppo", "advantage 4"): [0.2 * 4, RHO * 4, 0.2 * RHO * 4, 0.5 * RHO * 4],
     ("ppo", "from 0.01 to 0.04"): [np.sqrt(0.04 / 0.01), 0.04 / 0.01, (0.04 / 0.01) ** 2],
     ("pixels", "A pixel was 20"): [NEW - OLD.astype(int), max(10 - 20, 0), NEW - OLD],
+    ("pixels", "density is 0.2"): [0.2 * 0.5, 0.2, 0.2 / 0.5],
 }
 
 
@@ -406,3 +407,11 @@ def test_the_script_is_the_site_s_own(page):
     [script] = [script for script in page.select("script[src]") if "quickcheck" in script["src"]]
     assert script["src"].startswith("_static/quickcheck.js")
     assert len((BOOK / "_static" / "quickcheck.js").read_text("utf-8").splitlines()) <= 60
+
+
+def test_ten_times_the_rewards_and_the_temperature_are_the_same_policy():
+    Q, alpha = np.array([[1.0, 0.3, -2.0]]), 0.4
+    policies = [logistic.softmax(10 * Q / (factor * alpha)) for factor in (1, 10, 0.1)]
+    same = [np.allclose(pi, logistic.softmax(Q / alpha)) for pi in policies]
+    assert same == [False, True, False]
+    assert find("pixels", "multiplied by ten").right == "Ten times the old one."
