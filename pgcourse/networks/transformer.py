@@ -109,11 +109,9 @@ class Transformer(nn.Module):
         """Return the same for tokens that follow those in the cache, and the cache of all; None is empty."""
         t = as_tokens("tokens", tokens, self.n_tokens)
         start = cache[0][0].shape[2] if cache else 0
-        if start + t.shape[1] > self.max_length:
-            raise ValueError(
-                f"tokens must be at most {self.max_length} with the cache, got {start + t.shape[1]}"
-            )
-        x = self.tokens(t) + self.positions.weight[start : start + t.shape[1]]
+        if (length := start + t.shape[1]) > self.max_length:
+            raise ValueError(f"tokens must be at most {self.max_length} with the cache, got {length}")
+        x = self.tokens(t) + self.positions.weight[start:length]
         past, presents = cache or (None,) * len(self.blocks), []
         for block, layer in zip(self.blocks, past, strict=True):
             x, present = block(x, layer)
