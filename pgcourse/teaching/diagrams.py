@@ -325,7 +325,7 @@ def ddpg_networks() -> Figure:
 
 
 def transformer() -> Figure:
-    """Draw a transformer on a prompt: tokens, embeddings, two layers of attention and a perceptron, logits."""
+    """Draw a transformer on a prompt: embeddings, attention and a perceptron twice, logits of next tokens."""
     figure, ax = _canvas(45)
     xs = np.linspace(6, 38, 7)
     _label(ax, 43, 1.6, "tokens", ha="left")
