@@ -77,6 +77,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "experiments.curves.parse": "files: the campaign above",
     "experiments.curves.read": "files: the campaign above",
     "experiments.diagnosis.": "takes a run, whose curve and numbers ``Run`` has checked, or a file",
+    "experiments.language_models.": "trains for a minute; the algorithm checks its settings",
     "experiments.records.bands": "takes records",
     "experiments.records.find": "takes a folder",
     "experiments.records.pool": "takes records",
