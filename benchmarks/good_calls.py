@@ -35,7 +35,18 @@ from pgcourse.algorithms import seeds as several
 from pgcourse.environments import addition, classic, court, lqr, markov, mdp, pong, tasks, worlds
 from pgcourse.experiments import architectures, diagnosis, recipes, records, settings, sweeps, training
 from pgcourse.experiments import seeds as at_once
-from pgcourse.maths import estimators, groups, logistic, returns, rounding, statistics, td, trust_region
+from pgcourse.maths import (
+    estimators,
+    groups,
+    logistic,
+    preferences,
+    returns,
+    rounding,
+    sequences,
+    statistics,
+    td,
+    trust_region,
+)
 from pgcourse.networks import autoregressive, mlp, pixels, policies, stacked, transformer, values
 from pgcourse.teaching import diagrams, exercises, explore, laboratory, live, plots, sandbox, video
 
@@ -109,6 +120,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "teaching.button.": "takes widgets",
     "teaching.diagrams.": "figures without arguments",
     "teaching.exercises.chapter_": "answers of exercises, called on their cases",
+    "teaching.exercises.language_models.": "answers of exercises, called on their cases",
     "teaching.exercises.engine.": "takes an exercise, or a student's function",
     "teaching.exercises.measuring.": "answers of exercises, called on their cases",
     "teaching.exercises.ppo.": "answers of exercises, called on their cases",
@@ -213,6 +225,8 @@ CHAIN, QUEUE = worlds.chain(horizon=3), worlds.access_control(2)
 LOGITS, QUEUE_LOGITS = np.zeros((2, 2)), np.zeros((12, 2))
 EPISODES = CHAIN.enumerate_episodes(LOGITS)
 GAIN, POINTS, FORCES = np.array([[1.0, 1.5]]), _rng.normal(size=(5, 2)), _rng.normal(size=(5, 1))
+OUTPUTS, TOKEN_LOGITS = sequences.enumerate_outputs(3, 2), _rng.normal(size=(2, 3, 3))
+OUTPUT_REWARDS, TOKEN_WEIGHTS = _rng.normal(size=(2, 7)), _rng.normal(size=(2, 7, 2))
 OLD_RUN = next(records.find())
 ADDITION = addition.Addition("test")
 PROMPTS = ADDITION.prompts[:3]
@@ -331,6 +345,62 @@ def of_maths():
         yield call(trust_region.is_clipped, rho=L**2, A=L_old, clip=0.2, passes_on=True)
     distributions = np.array([[0.3, 0.7], [0.5, 0.5]])
     yield call(trust_region.kl_divergence, p=distributions, q=distributions[::-1])
+    yield from of_outputs()
+    yield from of_preferences()
+
+
+def of_outputs():
+    yield call(groups.group_advantages, r=R, weighting="grpo")
+    yield call(groups.check_group_size, weighting="grpo", n_prompts=2, samples_per_prompt=3)
+    yield call(groups.pass_at_k, n_right=A, n=2, k=1)
+    yield call(sequences.enumerate_outputs, n_tokens=3, max_length=2)
+    yield call(sequences.enumerate_groups, n_outputs=7, K=2)
+    table = {"w": TOKEN_LOGITS, "outputs": lambda: OUTPUTS}
+    reference = {"w_ref": TOKEN_LOGITS[::-1].copy()}
+    yield call(sequences.token_log_probs, **table)
+    yield call(sequences.output_probabilities, **table)
+    yield call(sequences.output_scores, **table, G=TOKEN_WEIGHTS)
+    for function in (sequences.objective, sequences.objective_gradient):
+        yield call(function, **table, r=OUTPUT_REWARDS, beta=0.1, **reference)
+    yield call(
+        sequences.gradient_statistics,
+        **table,
+        r=OUTPUT_REWARDS,
+        K=2,
+        weighting="dr_grpo",
+        also=("samples_per_prompt",),
+        normalization="output_mean",
+        beta=0.1,
+        **reference,
+    )
+    yield call(sequences.kl_statistics, **table, **reference, kind="k3")
+    yield call(sequences.kl_loss_gradient, **table, **reference, kind="k3", by_token=True)
+    yield call(sequences.importance_ratios, L=R, L_old=V, mask=MASK, level="sequence", passes_on=True)
+    yield call(
+        sequences.reuse_statistics,
+        **table,
+        w_old=TOKEN_LOGITS[::-1].copy(),
+        A=OUTPUT_REWARDS,
+        level="sequence",
+    )
+
+
+def of_preferences():
+    rewards, p, wins = RUNS[:3], np.array([0.2, 0.3, 0.5]), np.array([[0, 2.0, 1], [1, 0, 3], [1, 1, 0]])
+    L = {"L": np.log(p), "L_ref": np.log(p[::-1])}
+    yield call(preferences.preference_probability, r=rewards)
+    yield call(preferences.expected_wins, r=rewards, p=p)
+    yield call(preferences.count_wins, chosen=np.array([0, 1]), rejected=np.array([2, 0]), n_outputs=3)
+    yield call(preferences.preference_loss, r=rewards, wins=wins)
+    yield call(preferences.preference_gradient, r=rewards, wins=wins)
+    yield call(preferences.fit_rewards, wins=wins, x=X[:3], weight_decay=0.1)
+    yield call(preferences.optimal_policy, p_ref=p, r=rewards, beta=0.5)
+    yield call(preferences.implicit_reward, **L, beta=0.5)
+    yield call(preferences.dpo_loss, **L, wins=wins, beta=0.5)
+    yield call(preferences.dpo_gradient, **L, wins=wins, beta=0.5)
+    yield call(
+        preferences.optimize_proxy, p_ref=p, proxy=rewards, true=rewards[::-1], betas=np.array([1.0, 0.1])
+    )
 
 
 def of_environments():

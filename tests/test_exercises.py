@@ -14,7 +14,7 @@ from pgcourse.teaching.exercises import EXERCISES, check
 BOOK = Path(__file__).parents[1] / "book"
 PAGES = {path.name[1]: path for path in BOOK.glob("0*.ipynb")}
 PAGES |= {name[0].upper(): BOOK / "studies" / f"{name}.ipynb" for name in ("measuring", "two-simulators")}
-PAGES["P"] = BOOK / "beyond" / "ppo.ipynb"
+PAGES |= {"L": BOOK / "beyond" / "language-models.ipynb", "P": BOOK / "beyond" / "ppo.ipynb"}
 CHAPTERS = {number: nbformat.read(path, as_version=4).cells for number, path in PAGES.items()}
 MISCONCEPTIONS = [
     (number, sentence, wrong)
