@@ -25,6 +25,7 @@ from pgcourse.algorithms import (
     ddpg,
     dqn,
     frame_replay,
+    language_model,
     noise,
     off_policy,
     ppo,
@@ -33,7 +34,7 @@ from pgcourse.algorithms import (
     sac,
 )
 from pgcourse.algorithms import seeds as several
-from pgcourse.environments import classic, court, frames, lqr, markov, mdp, pong, tasks, worlds
+from pgcourse.environments import addition, classic, court, frames, lqr, markov, mdp, pong, tasks, worlds
 from pgcourse.experiments import architectures, diagnosis, recipes, records, settings, sweeps, training
 from pgcourse.experiments import seeds as at_once
 from pgcourse.maths import (
@@ -48,7 +49,7 @@ from pgcourse.maths import (
     td,
     trust_region,
 )
-from pgcourse.networks import encoders, mlp, pixels, policies, stacked, values
+from pgcourse.networks import autoregressive, encoders, mlp, pixels, policies, stacked, transformer, values
 from pgcourse.teaching import diagrams, exercises, explore, laboratory, live, plots, sandbox, video
 
 LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else that begins with it
@@ -65,6 +66,8 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "algorithms.config.linear_decay": "inner loop: ``DQNConfig`` checks it",
     "algorithms.critics.check_standardize": "check of a config",
     "algorithms.frame_replay.as_stacks": "check of others' arguments",
+    "algorithms.language_model.check_policy": "takes problems and a network",
+    "algorithms.language_model.checked_rewards": "inner loop: of rewards that problems gave",
     "algorithms.off_policy.OffPolicy": "is DQN or DDPG",
     "algorithms.replay.converted": "check of others' arguments",
     "algorithms.resumable.": "takes what state_dict returns",
@@ -92,6 +95,7 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "experiments.curves.parse": "files: the campaign above",
     "experiments.curves.read": "files: the campaign above",
     "experiments.diagnosis.": "takes a run, whose curve and numbers ``Run`` has checked, or a file",
+    "experiments.language_models.": "trains for a minute; the algorithm checks its settings",
     "experiments.records.bands": "takes records",
     "experiments.records.find": "takes a folder",
     "experiments.records.pool": "takes records",
@@ -107,10 +111,13 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "experiments.training.ProgressBar": "takes a budget",
     "experiments.training.settings_of": "takes an algorithm",
     "experiments.training.train_seeds": "files: the campaign above",
+    "maths.groups.check_group_size": "check of a config",
+    "networks.autoregressive.as_tokens": "check of others' arguments",
     "networks.encoders.PixelActor": "takes networks",
     "networks.encoders.PixelCritic": "takes networks",
     "networks.encoders.PixelTwinCritic": "takes networks",
     "networks.encoders.as_stacks": "check of others' arguments",
+    "networks.hugging_face.": "takes a model of transformers: tests/test_language_model.py",
     "networks.mlp.as_tensor": "check of others' arguments",
     "networks.mlp.finite_output": "inner loop: of numbers that a network computed",
     "networks.mlp.gradient_norm": "takes parameters",
@@ -118,6 +125,8 @@ LEFT_OUT = {  # what the campaign does not call, and why: a name, or all else th
     "networks.mlp.single_thread": "takes no argument",
     "networks.policies.GreedyQPolicy": "takes a network",
     "networks.stacked.": "takes networks, or their weights",
+    "networks.transformer.Attention": "part of ``Transformer``",
+    "networks.transformer.Block": "part of ``Transformer``",
     "networks.values.TwinCritic": "takes networks",
     "teaching.button.": "takes widgets",
     "teaching.diagrams.": "figures without arguments",
@@ -231,6 +240,8 @@ GAIN, POINTS, FORCES = np.array([[1.0, 1.5]]), _rng.normal(size=(5, 2)), _rng.no
 OUTPUTS, TOKEN_LOGITS = sequences.enumerate_outputs(3, 2), _rng.normal(size=(2, 3, 3))
 OUTPUT_REWARDS, TOKEN_WEIGHTS = _rng.normal(size=(2, 7)), _rng.normal(size=(2, 7, 2))
 OLD_RUN = next(records.find())
+ADDITION = addition.Addition("test")
+PROMPTS = ADDITION.prompts[:3]
 MANY_GAMES = dict.fromkeys(("n_envs", "n_games", "n_episodes"), range(100, pong.MAX_GAMES + 1))
 
 
@@ -253,6 +264,10 @@ def push_left():
 
 def no_force():
     return lambda s: np.zeros((len(s), 1), np.float32)
+
+
+def a_language_model():
+    return transformer.Transformer(13, 10, width=8, n_layers=1, n_heads=2)
 
 
 def a_network():
@@ -293,6 +308,8 @@ def of_maths():
         baseline_group=EPISODES.observation,
     )
     yield call(estimators.estimator_statistics, estimates=G, truth=G[0], P=np.array([0.3, 0.7]))
+    yield call(groups.group_advantages, r=R, weighting="rloo", also=("samples_per_prompt",))
+    yield call(groups.pass_at_k, n_right=np.array([0, 2, 5]), n=6, k=3)
     yield call(logistic.sigmoid, z=X, passes_on=True)
     yield call(logistic.softmax, z=X, passes_on=True)
     yield call(logistic.predict, w=W, x=X)
@@ -399,6 +416,12 @@ def of_preferences():
 
 
 def of_environments():
+    yield call(addition.Addition, split="test", test_fraction=0.2, seed=0, then=lambda made: made.prompts)
+    yield call(addition.Addition.sample, on=lambda: ADDITION, n=3, rng=a_generator)
+    yield call(addition.Addition.solutions, on=lambda: ADDITION, prompts=PROMPTS)
+    answers = ADDITION.solutions(PROMPTS)
+    yield call(addition.Addition.reward, on=lambda: ADDITION, prompts=PROMPTS, answers=answers)
+    yield call(addition.Addition.decode, on=lambda: ADDITION, tokens=PROMPTS)
     yield call(
         lqr.LQR,
         A=np.eye(2),
@@ -571,6 +594,30 @@ def _pong_begun():
 
 
 def of_networks():
+    sizes = {"n_tokens": 13, "max_length": 10, "width": 8, "n_layers": 1, "n_heads": 2}
+    yield call(
+        transformer.Transformer,
+        seed=0,
+        **sizes,
+        slow={"width": range(200, 10_001), "n_layers": range(10, 1001)},
+        then=lambda made: made([[0]]),
+    )
+    yield call(autoregressive.answer_mask, answers=ADDITION.solutions(PROMPTS), end=12)
+    answered = {"model": a_language_model, "prompts": PROMPTS, "end": 12, "temperature": 0.5}
+    yield call(
+        autoregressive.generate,
+        **answered,
+        length=4,
+        rng=a_generator,
+        also=("tokens",),
+        then=lambda drawn: drawn.tokens,
+    )
+    yield call(
+        autoregressive.log_prob_and_entropy,
+        **answered,
+        answers=ADDITION.solutions(PROMPTS),
+        also=("tokens",),
+    )
     yield call(mlp.mlp, sizes=(3, 4, 1), seed=0, second_layer_inputs=0, final_init_scale=0.1, then=_weights)
     of_encoder = {"stack_shape": (3, 9, 9), "channels": (2,), "n_features": 4, "seed": 0}
     yield call(encoders.PixelEncoder, **of_encoder, then=_weights)
@@ -770,6 +817,27 @@ def of_algorithms():
     yield call(actor_critic.ActorCritic, **learner)
     yield call(ppo.PPO, **learner)
     yield call(reinforce.Reinforce, env=a_cartpole, policy=a_policy, max_episode_length=600, seed=[0])
+    on_addition = {"problems": lambda: ADDITION, "policy": a_language_model, "seed": 0}
+    yield call(language_model.SupervisedFineTuning, **on_addition, then=lambda made: made.n_steps)
+    yield call(language_model.SequenceReinforce, **on_addition, then=lambda made: made.n_steps)
+    yield call(
+        language_model.fine_tune,
+        algorithm=lambda: language_model.SupervisedFineTuning(ADDITION, a_language_model()),
+        accuracy=0.0,
+        interval=1,
+        n_prompts=3,
+        max_updates=2,
+        seed=0,
+        slow=dict.fromkeys(("interval", "n_prompts", "max_updates"), range(10, 10_000_001)),
+    )
+    yield call(
+        language_model.mean_reward,
+        policy=a_language_model,
+        problems=lambda: ADDITION,
+        prompts=PROMPTS,
+        rng=a_generator,
+        temperature=0.5,
+    )
     small = {"capacity": 100, "batch_size": 5, "learning_starts": 5}
     yield call(
         dqn.DQN,
@@ -840,6 +908,8 @@ def of_configs():
     numbers |= {"anneal_steps": 10.0, "minibatch_size": 4, "target_kl": 0.1, "target_entropy": -1.5}
     for config_class in (
         reinforce.ReinforceConfig,
+        language_model.SupervisedConfig,
+        language_model.SequenceReinforceConfig,
         critics.CriticConfig,
         critics.PolicyEvaluationConfig,
         actor_critic.ActorCriticConfig,
@@ -894,6 +964,12 @@ def _twins():
 
 _users = {  # what checks the rest of a config: the algorithm that is built with it
     "ReinforceConfig": _on_cartpole(reinforce.Reinforce, a_policy),
+    "SupervisedConfig": lambda config: (
+        language_model.SupervisedFineTuning(ADDITION, a_language_model(), config).n_steps
+    ),
+    "SequenceReinforceConfig": lambda config: (
+        language_model.SequenceReinforce(ADDITION, a_language_model(), config).n_steps
+    ),
     "CriticConfig": lambda config: critics.Critic(a_network(), config).r_bar,
     "PolicyEvaluationConfig": lambda config: critics.Critic(a_network(), config).r_bar,
     "ActorCriticConfig": _on_cartpole(actor_critic.ActorCritic, a_policy, _value),

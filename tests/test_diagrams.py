@@ -42,6 +42,7 @@ LABELS = {
         "critic\n$Q(s, a; w_1)$",
         "target\n$y$",
     ],
+    "transformer": ["tokens", "attention to earlier positions", "perceptron at each position", "twice"],
 }
 
 

@@ -14,7 +14,9 @@ from pgcourse.teaching.exercises import EXERCISES, check
 BOOK = Path(__file__).parents[1] / "book"
 PAGES = {path.name[1]: path for path in BOOK.glob("0*.ipynb")}
 PAGES |= {name[0].upper(): BOOK / "studies" / f"{name}.ipynb" for name in ("measuring", "two-simulators")}
-PAGES |= {"P": BOOK / "beyond" / "ppo.ipynb", "X": BOOK / "beyond" / "pixels-and-sac.ipynb"}
+BEYOND = BOOK / "beyond"
+PAGES |= {"P": BEYOND / "ppo.ipynb", "L": BEYOND / "language-models.ipynb"}
+PAGES |= {"X": BEYOND / "pixels-and-sac.ipynb"}
 CHAPTERS = {number: nbformat.read(path, as_version=4).cells for number, path in PAGES.items()}
 MISCONCEPTIONS = [
     (number, sentence, wrong)

@@ -555,13 +555,14 @@ class TestTransformers:
     """With the library itself, where it is installed; tiny models with random weights."""
 
     @pytest.fixture
-    def model(self, family):
+    def model(self, family, request):
+        scale = 0.2 if "learns" in request.node.name else 1.0  # far from uniform
         transformers = pytest.importorskip("transformers")
         torch.manual_seed(0)
         ends = {"bos_token_id": None, "eos_token_id": END}
         if family == "gpt2":
             config = transformers.GPT2Config(
-                vocab_size=3, n_positions=8, n_embd=8, n_layer=2, n_head=2, initializer_range=1.0, **ends
+                vocab_size=3, n_positions=8, n_embd=8, n_layer=2, n_head=2, initializer_range=scale, **ends
             )
             return HuggingFaceModel(transformers.GPT2LMHeadModel(config).double())
         config = transformers.LlamaConfig(
@@ -570,7 +571,7 @@ class TestTransformers:
             intermediate_size=16,
             num_hidden_layers=2,
             num_attention_heads=2,
-            initializer_range=1.0,
+            initializer_range=scale,
             **ends,
         )
         return HuggingFaceModel(transformers.LlamaForCausalLM(config).double())

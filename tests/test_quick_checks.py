@@ -17,8 +17,9 @@ from sphinx.application import Sphinx
 from pgcourse.environments import lqr, worlds
 from pgcourse.environments.frames import PixelPendulum
 from pgcourse.environments.mdp import MDP
-from pgcourse.maths import logistic, returns, trust_region
+from pgcourse.maths import logistic, preferences, returns, sequences, trust_region
 from pgcourse.maths.estimators import estimator_statistics, score_function
+from pgcourse.maths.groups import group_advantages
 from pgcourse.maths.td import td_error
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -305,6 +306,41 @@ def test_a_detached_encoder_gets_no_gradient_from_the_actor():
     assert encoder.weight.grad is None
     assert actor.weight.grad.abs().sum() > 0
     assert find("pixels", "The critic alone").right.startswith("Those of the actor's layers")
+
+
+def test_two_zero_one_rewards_have_the_same_advantages_under_grpo_and_rloo():
+    r = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    assert group_advantages(r, "grpo") == pytest.approx(group_advantages(r, "rloo"))
+    assert find("language-models", "two answers to each prompt").right == "Not at all."
+
+
+def test_k1_in_the_loss_has_no_gradient_on_average():
+    w, w_ref = np.random.default_rng(0).normal(size=(2, 1, 7, 3))
+    outputs = sequences.enumerate_outputs(3, 3)
+    assert sequences.kl_loss_gradient(w, w_ref, outputs, "k1") == pytest.approx(0, abs=1e-12)
+    assert find("language-models", "beta k_1").right == "Nothing."
+
+
+def test_an_answer_that_always_wins_has_no_finite_ratio():
+    wins = np.array([[0.0, 3, 2], [0, 0, 1], [0, 1, 0]])
+    losses = [preferences.preference_loss(np.array([x, 0, 0]), wins) for x in (1, 10, 100, 1000)]
+    assert (np.diff(losses) < 0)[:2].all()
+    with pytest.raises(ValueError, match="always wins has an infinite reward"):
+        preferences.fit_rewards(wins)
+    assert find("language-models", "preferred in all of its pairs").right.startswith("There is no minimum")
+
+
+def test_a_line_through_a_curve_is_the_same_line_for_ten_times_as_many_pairs():
+    """Expected wins of 500 and of 5,000 pairs differ by a factor; the true reward bends, the line goes on."""
+    steps = np.arange(13.0)
+    true, p = 3 * (1 - 0.7 * 0.5**steps) - steps / 4, 0.35**steps / (0.35**steps).sum()
+    fits = [
+        preferences.fit_rewards(n * preferences.expected_wins(true, p), steps[:, None]) for n in (500, 5000)
+    ]
+    assert fits[0] == pytest.approx(fits[1])
+    assert fits[0][12] > fits[0][3]
+    assert true[12] < true[3]
+    assert find("language-models", "ten times as many pairs").right.startswith("It stays")
 
 
 # What the site makes of them

@@ -38,7 +38,7 @@ class Addition:
         checks.fraction(test_fraction=test_fraction)
         pairs = [(x, y) for x in NUMBERS for y in NUMBERS if x <= y]
         order = np.random.default_rng(checks.seed(seed=seed)).permutation(len(pairs))
-        n_test = round(test_fraction * len(pairs))
+        n_test = round(float(test_fraction) * len(pairs))
         if not 0 < n_test < len(pairs):
             raise ValueError(f"test_fraction must leave problems for both splits, got {test_fraction}")
         chosen = [pairs[k] for k in (order[:n_test] if split == "test" else order[n_test:])]

@@ -58,8 +58,11 @@ def as_tokens(name: str, tokens: object, n_tokens: int) -> Int[Tensor, "N T"]:
 
 def answer_mask(answers: Int[np.ndarray, "N T"], end: int) -> Bool[np.ndarray, "N T"]:
     """Return which tokens belong to the answers: all up to the first end token, and it."""
-    ended = np.cumsum(np.asarray(answers) == end, axis=1)
-    return (ended == 0) | ((ended == 1) & (np.asarray(answers) == end))
+    answers, end = checks.integers("answers", answers), checks.count(0, end=end)
+    if answers.ndim != 2:
+        raise ValueError(f"answers must have shape (N, T), got {answers.shape}")
+    ends = answers == end
+    return np.cumsum(ends, axis=1) - ends == 0
 
 
 @torch.no_grad()

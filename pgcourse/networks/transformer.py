@@ -4,8 +4,8 @@ x ← E[token] + P[position]    x ← x + attention(norm(x))    x ← x + W₂ g
 
 attention(x)ₜ = Σ_u≤t softmax_u(qₜ·k_u / √d) v_u        q, k, v = W_q x, W_k x, W_v x        for each head
 
-Position t sees the tokens up to t and no later one, so z at t are the logits of token t+1. Keys and values of
-a prefix stay when the sequence grows: ``extend`` keeps them in a cache, and computes the new tokens only.
+Position t sees no later token, and z at t are the logits of token t+1. Keys and values of a prefix stay when
+the sequence grows: ``extend`` keeps them in a cache, and computes the new tokens only.
 
 Departures: a decoder alone; norms before the sublayers, learnt positions and GELU, as in GPT-2; no dropout.
 
@@ -70,9 +70,8 @@ class Transformer(nn.Module):
 
     Args:
         n_tokens: K, size of the vocabulary, at least 2.
-        max_length: tokens of a sequence, at most, at least 1.
-        width: numbers at each position, a multiple of ``n_heads``.
-        n_layers, n_heads: at least 1.
+        max_length: tokens of the longest sequence, at least 1.
+        width, n_layers, n_heads: at least 1; the width is a multiple of ``n_heads``.
         seed: of the initial weights: PyTorch's default, and 0.02 times standard normal for E and P.
     """
 
@@ -89,15 +88,16 @@ class Transformer(nn.Module):
         super().__init__()
         self.n_tokens = checks.count(2, MAX_UNITS, n_tokens=n_tokens)
         self.max_length = checks.count(1, MAX_UNITS, max_length=max_length)
-        width, n_heads = checks.count(1, 10_000, width=width), checks.count(1, 10_000, n_heads=n_heads)
+        width, n_heads = checks.count(1, 10**4, width=width), checks.count(1, 10**4, n_heads=n_heads)
         if width % n_heads:
             raise ValueError(f"width must be a multiple of n_heads, {n_heads}, got {width}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(checks.seed(MAX_SEED, seed=seed))
-            self.tokens, self.positions = nn.Embedding(n_tokens, width), nn.Embedding(max_length, width)
-            layers = range(checks.count(1, 1000, n_layers=n_layers))
-            self.blocks = nn.ModuleList(Block(width, n_heads) for _ in layers)
-            self.norm, self.logits = nn.LayerNorm(width), nn.Linear(width, n_tokens)
+            self.tokens = nn.Embedding(self.n_tokens, width)
+            self.positions = nn.Embedding(self.max_length, width)
+            n_layers = checks.count(1, 1000, n_layers=n_layers)
+            self.blocks = nn.ModuleList(Block(width, n_heads) for _ in range(n_layers))
+            self.norm, self.logits = nn.LayerNorm(width), nn.Linear(width, self.n_tokens)
             for embedding in (self.tokens, self.positions):
                 nn.init.normal_(embedding.weight, std=0.02)
 
@@ -109,11 +109,9 @@ class Transformer(nn.Module):
         """Return the same for tokens that follow those in the cache, and the cache of all; None is empty."""
         t = as_tokens("tokens", tokens, self.n_tokens)
         start = cache[0][0].shape[2] if cache else 0
-        if start + t.shape[1] > self.max_length:
-            raise ValueError(
-                f"tokens must be at most {self.max_length} with the cache, got {start + t.shape[1]}"
-            )
-        x = self.tokens(t) + self.positions.weight[start : start + t.shape[1]]
+        if (length := start + t.shape[1]) > self.max_length:
+            raise ValueError(f"tokens must be at most {self.max_length} with the cache, got {length}")
+        x = self.tokens(t) + self.positions.weight[start:length]
         past, presents = cache or (None,) * len(self.blocks), []
         for block, layer in zip(self.blocks, past, strict=True):
             x, present = block(x, layer)

@@ -352,6 +352,30 @@ def pixel_networks() -> Figure:
     return figure
 
 
+def transformer() -> Figure:
+    """Draw a transformer on a prompt: embeddings, attention and a perceptron twice, logits of next tokens."""
+    figure, ax = _canvas(45)
+    xs = np.linspace(6, 38, 7)
+    _label(ax, 43, 1.6, "tokens", ha="left")
+    _box(ax, 22, 8, 40, 4.6, "embedding of token + of position", POLICY)
+    _box(ax, 22, 35.5, 40, 4.6, "logits, softmax", POLICY)
+    for x, token, answer in zip(xs, "37+48=8", ["", "", "", "", "", "8", "5"], strict=True):
+        _label(ax, x, 1.6, token, weight="bold", size=12)
+        _arrow(ax, (x, 3.4), (x, 5.6))
+        _arrow(ax, (x, 10.4), (x, 12.4))
+        _arrow(ax, (x, 30.9), (x, 33.1))
+        if answer:
+            _arrow(ax, (x, 37.9), (x, 41.2))
+            _label(ax, x, 43, answer, SIGNAL, weight="bold", size=12)
+    for y, text in [(15, "attention to earlier positions"), (27.6, "perceptron at each position")]:
+        _box(ax, 22, y, 40, 5, text)
+    for x in xs:
+        _arrow(ax, (x, 17.6), (x, 25))
+    _label(ax, 43, 21, "twice", ha="left")
+    _label(ax, 31, 43, "next tokens, sampled:", SIGNAL, ha="right")
+    return figure
+
+
 def _canvas(height: float) -> tuple[Figure, Axes]:
     # An engine that does nothing. After a figure without one is saved, it has the default one.
     layout = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MAX_FRAMES = 100
 LABELS = {
     "t": "step t",
+    "K": "answers K",
+    "n_pairs": "pairs",
+    "beta": "β",
     "n_runs": "runs",
     "n_epochs": "epochs",
     "eta": "η",

@@ -15,6 +15,7 @@ from pgcourse.teaching.exercises import (
     chapter_6,
     chapter_7,
     chapter_8,
+    language_models,
     measuring,
     pixels_and_sac,
     ppo,
@@ -23,7 +24,7 @@ from pgcourse.teaching.exercises import (
 from pgcourse.teaching.exercises.engine import Feedback, give_feedback
 
 _CHAPTERS = chapter_1, chapter_2, chapter_3, chapter_4, chapter_5, chapter_6, chapter_7, chapter_8
-_OTHERS = measuring, two_simulators, ppo, pixels_and_sac
+_OTHERS = measuring, two_simulators, ppo, language_models, pixels_and_sac
 EXERCISES = {exercise.number: exercise for chapter in _CHAPTERS + _OTHERS for exercise in chapter.EXERCISES}
 
 

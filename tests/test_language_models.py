@@ -1,0 +1,49 @@
+"""Recorded runs of a language model: what is written is what was run, and is run once."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pgcourse.experiments import language_models
+from pgcourse.experiments.language_models import COLUMNS, record
+
+SMALL = {"accuracy": 0.0, "n_updates": 4, "n_rows": 2, "n_prompts": 4, "samples_per_prompt": 2}
+
+
+@pytest.fixture(autouse=True)
+def a_few_problems(monkeypatch):
+    class Few(language_models.Addition):
+        def __init__(self, split="train"):
+            super().__init__(split)
+            self.prompts = self.prompts[:20]
+
+    monkeypatch.setattr(language_models, "Addition", Few)
+
+
+def test_a_run_is_written_and_not_repeated(tmp_path, monkeypatch):
+    path = tmp_path / "runs.json"
+    one, other = (record(path, seed, **SMALL) for seed in (0, 1))
+    assert one["course"] != other["course"]
+    stored = json.loads(path.read_text())
+    np.testing.assert_equal(stored["runs"], [one, other])
+    assert "commit" in stored["made"]
+    monkeypatch.setattr(language_models, "run", None)
+    np.testing.assert_equal(record(path, 0, **SMALL), one)
+
+
+def test_the_course_has_the_start_and_the_end(tmp_path):
+    run = language_models.run(0, **SMALL)
+    assert set(run["course"]) == set(COLUMNS)
+    assert [len(column) for column in run["course"].values()] == [3] * len(COLUMNS)
+    assert run["course"]["n_steps"][0] == 0 < run["course"]["n_steps"][1]
+    assert all(0 <= x <= y <= 1 for x, y in (run["start"]["pass"], run["end"]["pass"]))
+    assert run["settings"]["n_prompts"] == 4
+    again = language_models.run(0, **SMALL)
+    np.testing.assert_equal(again, run)
+
+
+def test_the_learning_rate_ends_near_zero():
+    settings = language_models.run(0, **SMALL | {"weighting": "grpo"})["settings"]
+    assert settings["anneal_steps"] == 4 * 8 * 3  # the first problems have answers of three tokens
+    assert settings["weighting"] == "grpo"
