@@ -220,7 +220,8 @@ def test_an_encoder_learns_the_angle_of_a_rod():
     phi = encoder()
     head = torch.nn.Linear(7, 2)
     with torch.no_grad():
-        head.weight.zero_()
+        for w in head.parameters():
+            w.zero_()
     optimizer = torch.optim.Adam([*phi.parameters(), *head.parameters()], lr=0.01)
     for _ in range(60):
         index = rng.integers(512, size=64)
