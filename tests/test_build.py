@@ -370,5 +370,6 @@ def test_each_notebook_has_a_budget():
         "studies/claims": 45,
         "beyond/ppo": 90,
         "beyond/pixels-and-sac": 90,
+        "beyond/language-models": 90,
     }
     assert {name: budgets.budget(name) for name in limits} == limits
