@@ -363,7 +363,6 @@ def of_maths():
 
 def of_outputs():
     yield call(groups.group_advantages, r=R, weighting="grpo")
-    yield call(groups.check_group_size, weighting="grpo", n_prompts=2, samples_per_prompt=3)
     yield call(groups.pass_at_k, n_right=A, n=2, k=1)
     yield call(sequences.enumerate_outputs, n_tokens=3, max_length=2)
     yield call(sequences.enumerate_groups, n_outputs=7, K=2)
