@@ -104,6 +104,17 @@ def test_a_layout_that_rounds_otherwise_draws_the_same_bytes():
     assert {"n0"} <= set(used) <= set(re.findall(r'id="([^"]+)"', pictures[0]))
 
 
+def test_equal_pictures_in_a_figure_do_not_share_an_id():
+    figure, axes = plt.subplots(1, 2)
+    for ax in axes:
+        ax.imshow(np.eye(4))
+    svg = figures.picture(figure).data.decode()
+    plt.close(figure)
+    ids = re.findall(r'\bid="([^"]*)"', svg)
+    assert svg.count("<image") == 2
+    assert len(ids) == len(set(ids))
+
+
 @pytest.mark.parametrize("draw", [small, large])
 def test_as_html_it_contains_itself_and_escapes_its_text(draw):
     image = BeautifulSoup(figures.as_html(draw(), 'a < b & "c"'), "html.parser").img

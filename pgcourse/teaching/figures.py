@@ -88,6 +88,7 @@ def _compact(svg: str) -> tuple[bytes, int, int]:
     svg = PLACES.sub(lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), svg)
     names: dict[str, str] = {}  # a hash is that of unrounded coordinates
     svg = HASHES.sub(lambda name: names.setdefault(name[0], f"n{len(names)}"), svg)
+    svg = re.sub(r'(<image\b[^>]*) id="[^"]*"', r"\1", svg)  # equal pictures share an id, which nothing uses
     svg = re.sub(r">\s+<", "><", svg).strip()
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg)
     assert size, "matplotlib writes the size of an SVG in points"
