@@ -40,7 +40,7 @@ from pgcourse.networks.values import TwinCritic
 
 @dataclass(frozen=True, kw_only=True)
 class SACConfig(DDPGConfig):
-    """Settings of ``SAC``; the policy explores by itself, so that σ is 0."""
+    """Settings of ``SAC``; the policy explores by itself, so σ is 0."""
 
     sigma: float = checks.setting(0.0, "standard deviation σ ≥ 0 of noise added to a ~ π, in half ranges")
     alpha: float = checks.setting(1.0, "temperature α > 0, the first one where it is learnt")
@@ -59,7 +59,7 @@ class SACConfig(DDPGConfig):
 
 
 class Temperature(nn.Module):
-    """The temperature α, whose logarithm is learnt, so that it stays positive; one for each of S seeds.
+    """The temperature α; its logarithm is learnt, so it stays positive; one for each of S seeds.
 
     Args:
         alpha: the first one, positive.

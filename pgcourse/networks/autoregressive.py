@@ -6,8 +6,8 @@ The model is a policy: its state is the text so far, its action the next token. 
 token, which is one of its actions, or at its greatest length. What stands behind the end token is padding:
 ``answer_mask`` is false there, and nothing that is padding has a log-probability or an entropy.
 
-Temperature τ divides the logits, π_τ(k∣s) ∝ π(k∣s)^(1/τ). Whoever draws with a temperature has to ask for
-log-probabilities under the same one.
+Temperature τ divides the logits, π_τ(k∣s) ∝ π(k∣s)^(1/τ). Log-probabilities must be taken at the
+temperature with which the answers were drawn.
 """
 
 from __future__ import annotations
