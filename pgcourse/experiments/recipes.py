@@ -279,10 +279,10 @@ _config |= {"entropy_coefficient": 0.01}
 _with_16("ppo/lunar-lander", _TEXT, "ppo", _lander, MLP((64, 64)), 1_000_000, 50_000, config=_config)
 
 _TEXT = "PPO from pixels, with the network of slides 12 to 15 for probabilities and for values."
-_config = {"anneal_steps": 800_000, "eta": 0.003, "eta_critic": 0.002, "gamma": 0.97, "lam": 0.99}
+_config = {"anneal_steps": 1_000_000, "eta": 0.002, "eta_critic": 0.001, "gamma": 0.97, "lam": 0.99}
 _config |= {"rollout_length": 256, "minibatch_size": 1024, "entropy_coefficient": 0.01}
-_with_16("ppo/pong", _TEXT, "ppo", PONG, Pixels(), 800_000, 50_000, n_eval_episodes=4, config=_config)
-_config |= {"anneal_steps": 3_000_000, "eta": 0.002, "eta_critic": 0.001}
+_with_16("ppo/pong", _TEXT, "ppo", PONG, Pixels(), 1_000_000, 50_000, n_eval_episodes=4, config=_config)
+_config |= {"anneal_steps": 3_000_000}
 _on_pong("ppo/sticky-pong", _TEXT, "ppo", _game, Pixels(), 3_000_000, 100_000, config=_config)
 
 _TEXT = "PPO with a Gaussian policy; an update every 1,024 steps of 4 environments."
