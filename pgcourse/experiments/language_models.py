@@ -20,7 +20,9 @@ from pgcourse import checks
 from pgcourse.algorithms.language_model import (
     SequenceReinforce,
     SequenceReinforceConfig,
+    SupervisedConfig,
     SupervisedFineTuning,
+    SupervisedMetrics,
     fine_tune,
     mean_reward,
 )
@@ -47,6 +49,7 @@ def run(
     accuracy: float = 0.4,
     n_updates: int = 300,
     n_rows: int = 10,
+    given: bool = False,
     **config: Any,
 ) -> dict[str, Any]:
     """Return settings, course and pass@k of one run.
@@ -59,7 +62,9 @@ def run(
         accuracy: of sampled answers, at which the supervised start ends.
         n_updates: of the policy gradient, at least 1.
         n_rows: of the course, at most; the first row is the start.
-        config: settings of ``SequenceReinforceConfig``.
+        given: whether the supervised start goes on, with as many right answers given in each update as
+            the policy gradient draws.
+        config: settings of ``SequenceReinforceConfig``; where answers are given, of their number and η.
     """
     n_updates, n_rows = checks.count(1, n_updates=n_updates), checks.count(1, n_rows=n_rows)
     problems, test = Addition(), Addition("test")
@@ -73,16 +78,22 @@ def run(
     with single_thread():
         looks = fine_tune(SupervisedFineTuning(problems, policy, seed=seed), accuracy, seed=seed)
         learner = SequenceReinforce(problems, policy, settings, seed=seed)
+        teacher = SupervisedFineTuning(problems, policy, _as_given(settings, learner), seed=seed + 1)
         start = {"n_updates": looks[-1][0], "pass": _pass_at_1_and_8(policy, test, rng)}
         rows = [(0, looks[-1][1], np.nan, 0.0, *_right(policy, test, rng))]
         for k in range(1, n_updates + 1):
-            metrics = learner.update()
+            metrics = teacher.update() if given else learner.update()
             if k * n_rows % n_updates < n_rows:
-                about = metrics.episode_returns.mean(), metrics.entropy, metrics.kl
+                about = (
+                    (np.nan, np.nan, np.nan)
+                    if isinstance(metrics, SupervisedMetrics)
+                    else (metrics.episode_returns.mean(), metrics.entropy, metrics.kl)
+                )
                 rows.append((metrics.n_steps, *about, *_right(policy, test, rng)))
         end = {"pass": _pass_at_1_and_8(policy, test, rng)}
     course = {name: [float(x) for x in xs] for name, xs in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
-    shown = fields_of(settings) | {"accuracy": accuracy, "n_updates": n_updates, "n_rows": n_rows}
+    shown = fields_of(settings) | {"accuracy": accuracy, "n_updates": n_updates}
+    shown |= {"n_rows": n_rows, "given": given}
     return {"seed": seed, "settings": shown, "start": start, "course": course, "end": end}
 
 
@@ -97,6 +108,12 @@ def record(path: Path, seed: int, **options: Any) -> dict[str, Any]:
     stored["runs"].append(one)
     checkpoints.atomic_write(path, json.dumps(stored, indent=1).encode())
     return one
+
+
+def _as_given(settings: SequenceReinforceConfig, learner: SequenceReinforce) -> SupervisedConfig:
+    """Return the settings of supervised learning with the answers, η and optimiser of the policy gradient."""
+    n = settings.n_prompts * settings.samples_per_prompt
+    return SupervisedConfig(eta=learner.eta, batch_size=n, optimizer=settings.optimizer)
 
 
 def _right(policy: LanguageModel, problems: Addition, rng: np.random.Generator) -> tuple[float, float]:
