@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pgcourse.experiments import language_models
-from pgcourse.experiments.language_models import COLUMNS, record
+from pgcourse.experiments.language_models import COLUMNS, load, record
 
 SMALL = {"accuracy": 0.0, "n_updates": 4, "n_rows": 2, "n_prompts": 4, "samples_per_prompt": 2}
 
@@ -30,6 +30,33 @@ def test_a_run_is_written_and_not_repeated(tmp_path, monkeypatch):
     assert "commit" in stored["made"]
     monkeypatch.setattr(language_models, "run", None)
     np.testing.assert_equal(record(path, 0, **SMALL), one)
+
+
+def test_runs_are_found_by_their_options_in_the_order_of_their_seeds(tmp_path):
+    path = tmp_path / "runs.json"
+    for seed in (1, 0):
+        record(path, seed, **SMALL)
+    record(path, 0, **SMALL, given=True)
+    assert [one["seed"] for one in load(path, **SMALL)] == [0, 1]
+    [supervised] = load(path, **SMALL, given=True)
+    assert supervised["settings"]["given"]
+    with pytest.raises(
+        ValueError, match=r"^options must be those of recorded runs, {.*}, got {'n_updates': 7}$"
+    ):
+        load(path, n_updates=7)
+
+
+def test_as_many_answers_are_given_as_would_be_drawn(monkeypatch):
+    seen = []
+    update = language_models.SupervisedFineTuning.update
+    monkeypatch.setattr(
+        language_models.SupervisedFineTuning,
+        "update",
+        lambda self: seen.append(self.config.batch_size) or update(self),
+    )
+    run = language_models.run(0, **SMALL, given=True)
+    assert seen == [64] * 10 + [4 * 2] * 4  # the start, and what follows
+    assert np.isnan(run["course"]["entropy"]).all()
 
 
 def test_the_course_has_the_start_and_the_end(tmp_path):

@@ -23,7 +23,7 @@ KL(π_ref ‖ π), token by token, in the states that π visits.
 
 Departures from the papers: one learning rate schedule, no entropy bonus, ε the same on both sides.
 
-Slides 40 and 41; Ahmadian et al. (2024), equations 6 and 7; Shao et al. (2024), equations 3 and 4.
+Slides 40 and 41; Ahmadian et al. (2024), section 3; Shao et al. (2024), equations 3 and 4.
 """
 
 from __future__ import annotations

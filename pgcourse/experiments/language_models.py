@@ -2,10 +2,11 @@
 
 Recipes speak of environments and begin with random weights; these runs do neither. All runs of an experiment
 are in one file, which holds for each the settings, the seed, the course and pass@k before and after. A run
-that is there already is not repeated. For the ten recorded runs::
+that is there already is not repeated. For the ten recorded runs of an experiment, and to look at them::
 
     for seed in range(10):
-        record(RUNS, seed)
+        record(RUNS, seed, n_updates=200, weighting="grpo")
+    load(n_updates=200, weighting="grpo")
 """
 
 from __future__ import annotations
@@ -108,6 +109,19 @@ def record(path: Path, seed: int, **options: Any) -> dict[str, Any]:
     stored["runs"].append(one)
     checkpoints.atomic_write(path, json.dumps(stored, indent=1).encode())
     return one
+
+
+def load(path: Path = RUNS, **options: Any) -> list[dict[str, Any]]:
+    """Return the recorded runs with exactly these options, in the order of their seeds.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    runs = json.loads(path.read_text("utf-8"))["runs"]
+    if found := [one for one in runs if one["options"] == options]:
+        return sorted(found, key=lambda one: one["seed"])
+    recorded = sorted({json.dumps(one["options"]) for one in runs})
+    raise ValueError(f"options must be those of recorded runs, {', '.join(recorded)}, got {options}")
 
 
 def _as_given(settings: SequenceReinforceConfig, learner: SequenceReinforce) -> SupervisedConfig:
