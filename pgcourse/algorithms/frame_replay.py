@@ -3,8 +3,8 @@
     s = (o₋₂, o₋₁, o₀)        s' = (o₋₁, o₀, o₁)
 
 So a transition adds one frame, o₁, to those of the transition before it, and the first of an episode adds
-o₀, too. For stacks of three that is a third of the memory of whole stacks of s and s', at most, and there is
-room for episodes of one step.
+o₀, too. There is room for two frames a transition, so that episodes may have one step: a third of the six
+frames of whole stacks s and s' of three.
 
 Sampled stacks may be shifted by a few pixels, at random: data augmentation.
 
@@ -28,7 +28,7 @@ MAX_SHIFT = 1000  # pixels
 def random_shift(
     stacks: UInt8[np.ndarray, "N n_frames H W"], max_shift: int, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "N n_frames H W"]:
-    """Shift each stack by up to ``max_shift`` pixels in both directions, at random; all its frames alike.
+    """Shift each stack by up to ``max_shift`` pixels vertically and horizontally; all its frames alike.
 
     What enters at a border repeats the border's pixels: pad the picture with them, and crop it at random.
 

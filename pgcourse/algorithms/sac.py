@@ -1,17 +1,17 @@
 """SAC, soft actor–critic: TD3 with a stochastic actor, whose entropy is rewarded.
 
-One iteration is slide 66's, with these lines in other form:
+One iteration is slide 66's, with these lines changed:
 
 1. take a ~ π(·∣s), get r and s'; add (s, a, s', r) to the replay buffer
 3. y = r + γ (min over both critics of Q'(s', a') − α log π(a'∣s')), a' ~ π(·∣s')
 5. w₂ ← w₂ + η mean of ∂/∂w₂ (min over both critics of Q(s, a) − α log π(a∣s)), where a is a differentiable
    function of w₂ and of noise; and log α ← log α − η" mean of ∂/∂log α (−α (log π(a∣s) + H̄))
 
-So α, the temperature, rises while the entropy is below its target H̄. Probabilities are those of actions in
-half ranges, and so is H̄: nothing depends on the units of an action. There is no target actor.
+So α, the temperature, rises while the entropy is below its target H̄. Densities and H̄ are those of actions
+in half ranges, so nothing depends on the units of an action. There is no target actor.
 
-On no slide; Haarnoja, Zhou, Abbeel & Levine (2018), equations 7, 12 and 13; Haarnoja, Zhou, Hartikainen
-et al. (2018), equation 18 for the temperature.
+On no slide; Haarnoja, Zhou, Abbeel & Levine (2018), equations 12 and 13 for line 5; Haarnoja, Zhou,
+Hartikainen et al. (2018) for the rest: no network for V, and equation 18 for the temperature.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class SAC(DDPG):
         return self.target_critic(next_s, next_a).amin(dim=0) - self.temperature(len(next_s)) * log_pi
 
     def update_actor(self, s: Tensor) -> None:
-        """Move the actions drawn along ∂Q/∂a and the policy to more entropy; then the temperature."""
+        """Move the actions drawn along ∂Q/∂a and the policy towards more entropy; then the temperature."""
         a, log_pi = self.policy.rsample_and_log_prob(s, self._rng)
         alpha, drawn = self.temperature(len(s)), a.detach().requires_grad_()
         [dQ_da] = torch.autograd.grad(self.actor_q(s, drawn).amin(dim=0).mean(), drawn)

@@ -7,7 +7,8 @@ So ``parameters`` of an actor that shares an encoder are those of its head alone
 share an encoder owns it, and that network's optimiser moves it.
 
 Slide 62; Lillicrap et al. (2016), section 7, whose actor and critic had encoders of their own, without a
-layer of features; Yarats, Zhang et al. (2021) for an encoder that the critic trains, with such a layer.
+layer of features; Yarats, Zhang et al. (2021) for convolutions that the critic trains. They train a decoder,
+too, which is left out here, and their actor has a layer of features of its own.
 """
 
 from __future__ import annotations
