@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from pgcourse.algorithms.language_model import SequenceReinforceConfig
 from pgcourse.experiments import language_models
-from pgcourse.experiments.language_models import COLUMNS, load, record
+from pgcourse.experiments.language_models import COLUMNS, RUNS, load, record
+from pgcourse.experiments.settings import fields_of
 
 SMALL = {"accuracy": 0.0, "n_updates": 4, "n_rows": 2, "n_prompts": 4, "samples_per_prompt": 2}
 
@@ -74,3 +76,38 @@ def test_the_learning_rate_ends_near_zero():
     settings = language_models.run(0, **SMALL | {"weighting": "grpo"})["settings"]
     assert settings["anneal_steps"] == 4 * 8 * 3  # the first problems have answers of three tokens
     assert settings["weighting"] == "grpo"
+
+
+# The runs that ship
+
+SHIPPED = json.loads(RUNS.read_text())
+EXPERIMENTS = list({json.dumps(one["options"]): one["options"] for one in SHIPPED["runs"]}.values())
+
+
+@pytest.mark.parametrize("options", EXPERIMENTS, ids=json.dumps)
+def test_a_shipped_experiment_has_ten_complete_runs_with_the_settings_of_today(options):
+    runs = load(**options)
+    assert [one["seed"] for one in runs] == list(range(10))
+    config = SequenceReinforceConfig(
+        eta=0.001, **{k: v for k, v in options.items() if k not in ("n_updates", "given")}
+    )
+    assert config.n_prompts * config.samples_per_prompt == 512
+    wanted = fields_of(config) | {"accuracy": 0.4, "n_rows": 10, "given": False} | options
+    for one in runs:
+        anneal_steps = one["settings"]["anneal_steps"]
+        assert one["settings"] == wanted | {"anneal_steps": anneal_steps}
+        assert one["course"]["n_steps"][-1] == pytest.approx(anneal_steps, rel=0.01)
+        assert set(one["course"]) == set(COLUMNS)
+        assert [len(column) for column in one["course"].values()] == [11] * len(COLUMNS)
+        assert one["course"]["sampled"][0] < 0.5 < one["course"]["sampled"][-1]
+
+
+def test_runs_of_a_seed_have_the_same_start():
+    for seed in range(10):
+        starts = [one["start"] for one in SHIPPED["runs"] if one["seed"] == seed]
+        assert len(starts) == len(EXPERIMENTS) >= 12
+        assert all(start == starts[0] for start in starts)
+
+
+def test_the_shipped_runs_were_made_from_a_commit():
+    assert len(SHIPPED["made"]["commit"]) == 40
