@@ -286,6 +286,13 @@ class TestAnUpdate:
         assert_array_equal(flat(learner.reference.parameters()), before)
         assert not np.array_equal(flat(policy.parameters()), before)
 
+    def test_the_reference_has_no_dropout(self):
+        policy = a_policy()
+        assert policy.training
+        learner = SequenceReinforce(Copying(), policy, SequenceReinforceConfig(n_prompts=4))
+        assert not any(module.training for module in learner.reference.modules())
+        assert policy.training
+
     def test_it_learns_to_copy(self):
         """Chance is below a quarter; ten learners with this rate had 0.98 or more."""
         problems, policy = Copying(4), a_policy(1, 4, double=False)

@@ -32,7 +32,7 @@ import copy
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ from pgcourse.networks.mlp import gradient_norm
 
 class LanguageModel(Network, NextTokenModel, Protocol):
     """A network that gives the logits of the next token, such as ``Transformer``."""
+
+    def eval(self) -> Self: ...
 
 
 class Problems(Protocol):
@@ -260,7 +262,8 @@ class SequenceReinforce(Resumable):
 
     Args:
         problems: prompts and rewards.
-        policy: the language model.
+        policy: the language model, without dropout or in evaluation mode: an answer is drawn in one pass and
+            weighted in another.
         config: settings.
         reference: policy of the KL penalty, of which a copy is frozen; None for ``policy`` as it is now.
         seed: of the prompts, the answers and the minibatches.
@@ -281,7 +284,8 @@ class SequenceReinforce(Resumable):
         seed: int = 0,
     ):
         self.problems, self.policy, self.config = problems, policy, config
-        self.reference = copy.deepcopy(policy if reference is None else reference).requires_grad_(False)
+        reference = policy if reference is None else reference
+        self.reference = copy.deepcopy(reference).requires_grad_(False).eval()
         self.eta = self._schedule()
         self.optimizer = make_optimizer(config.optimizer, policy.parameters(), self.eta(0), maximize=True)
         self._rng = np.random.default_rng(checks.seed(seed=seed))

@@ -11,8 +11,7 @@ groups to list them all.
 
 Slide 41 with the baselines of slide 48; Kool, van Hoof & Welling (2019), leave-one-out; Ahmadian et al.
 (2024), RLOO for language models; Shao et al. (2024), equations 3 and 4, GRPO; Liu et al. (2025), Dr. GRPO.
-GRPO's standard deviation is that of slide 48, with K in the denominator; some programs have K − 1 there, and
-add 10⁻⁴.
+GRPO's standard deviation has K in the denominator; some programs have K − 1 there, and add 10⁻⁴.
 """
 
 from __future__ import annotations
