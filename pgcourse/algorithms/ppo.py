@@ -1,16 +1,16 @@
-"""Proximal policy optimisation: learn from each rollout several times, and stop before it is out of date.
+"""Proximal policy optimisation: learn from each rollout several times, with clipped importance weights.
 
 Ĵ(w) = 1/n Σₜ min(ρₜAₜ, clip(ρₜ, 1−ε, 1+ε) Aₜ) + β/n Σₜ H(π_w(·∣sₜ))        ρ = π_w(a∣s) / π₀(a∣s)
 
 Slide 61's loop, with lines 2, 4 and 5 repeated for the minibatches of several epochs. After the first step
 the policy is no longer π₀, which took the actions: the importance weight ρ corrects the probability of the
-action, and clipping stops where the correction would be large. A and the targets of v are estimated once,
-before anything moves, as in ``ActorCritic``; with one epoch, one minibatch and the "plain" surrogate it is
-``ActorCritic``.
+action, and clipping takes the gradient of a sample away once its weight has moved far enough. A and the
+targets of v are estimated once, before anything moves, as in ``ActorCritic``. With one epoch, one minibatch,
+the "plain" surrogate, ``max_norm=None`` and the same settings otherwise it is ``ActorCritic``.
 
-Departures from the paper: actor and critic are two networks with two optimisers, so the value loss has a
-learning rate instead of a coefficient; advantages are standardised over the rollout, not over a minibatch;
-ε is constant.
+Departures from the paper: actor and critic never share weights, so the value loss has a learning rate
+instead of a coefficient; ε is constant. From published programs and not from the paper: advantages are
+standardised, here over the rollout, there over a minibatch; long gradients are shortened; ``target_kl``.
 
 On no slide; Schulman, Wolski, Dhariwal, Radford & Klimov (2017), equations 7 and 9 and algorithm 1.
 """

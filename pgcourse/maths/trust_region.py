@@ -3,9 +3,9 @@
 ρ(w) = π_w(a∣s) / π₀(a∣s)        Ĵ(w) = 1/n Σₜ ρₜ(w) Aₜ        ∂ρ/∂w = ρ ∂ log π_w(a∣s)/∂w
 
 π₀ is the policy that acted. At its weights ρ is 1, and the gradient is that of ``returns.surrogate``. Further
-away, Ĵ holds for the states that π₀ visits, which are no longer those of π_w. Two remedies keep w near:
-a bound on the Kullback–Leibler divergence, the trust region; and clipping, which stops the gradient of a
-sample whose weight has moved far enough in the direction that its advantage asks for.
+away, Ĵ holds for the states that π₀ visits, which are no longer those of π_w. Two remedies: a bound
+on the Kullback–Leibler divergence, the trust region, which keeps w near; and clipping, which only stops the
+gradient of a sample whose weight has moved far enough in the direction that its advantage asks for.
 
 On no slide; Schulman, Levine, Abbeel, Jordan & Moritz (2015); Schulman, Wolski, Dhariwal, Radford & Klimov
 (2017).
